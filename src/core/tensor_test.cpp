@@ -1,0 +1,36 @@
+#include "core/tensor.h"
+
+#include <gtest/gtest.h>
+
+namespace fathom {
+namespace {
+
+TEST(Tensor, ShapeText) {
+  EXPECT_EQ(ToString({61, 7168}), "(61, 7168)");
+  EXPECT_EQ(NumElements({}), 1);
+  EXPECT_EQ(NumElements({3, 0}), 0);
+}
+
+TEST(Arena, PlansWhatItTakes) {
+  Arena plan = Arena::Planner();
+  const auto use = [](Arena& a) {
+    ArenaScope scope(a);
+    a.Take<float>(100);
+    {
+      ArenaScope inner(a);
+      a.Take<float>(1000);
+    }
+    return a.Take<float>(3);
+  };
+  EXPECT_EQ(use(plan), nullptr);
+  EXPECT_EQ(plan.HighWater(), 448 + 4032);
+  Arena real(plan.HighWater());
+  float* p = use(real);
+  ASSERT_NE(p, nullptr);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(p) % 64, 0u);
+  EXPECT_EQ(real.Mark(), 0);
+  EXPECT_DEATH(real.Take<std::byte>(plan.HighWater() + 1), "plan is too small");
+}
+
+}  // namespace
+}  // namespace fathom

@@ -1,0 +1,289 @@
+// The list of operations, one Args struct and contract each. This is the only header of kernels/ that other folders
+// include (with peak.h). Each op has an entry per instruction set in registry.cpp, best first, the scalar reference
+// last: the reference (reference/*.cpp) is the specification, and every other entry is tested against it.
+//
+// Conventions. Activations are float32, row-major, rows of `ld` elements apart. Weights stay in the checkpoint's layout
+// and type: (out_features, in_features) row-major. Outputs come first. Nothing allocates: scratch comes from the
+// caller's Arena, and a call with a planner Arena (Arena::Planner()) only takes slots and returns, so that memory is
+// planned by the code that runs. Results do not depend on the number of threads. Every op runs its own parallel region
+// on ctx.pool.
+//
+// Letters: T tokens of a step, H heads, L cached positions, r = kv_lora_rank, dn/dr/dv = qk_nope/qk_rope/v head dims,
+// E routed experts, K experts a token.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/context.h"
+#include "core/dtype.h"
+#include "core/tensor.h"
+
+namespace fathom::kernels {
+
+// Arithmetic of the matrix products.
+//   kF32   float32 activations, weights widened exactly, float32 accumulation.
+//   kBf16  activations rounded to bf16 (nearest even), weights BF16 or FP8 (codes widened exactly, scales applied after
+//   each 128 of
+//          K in float32), float32 accumulation. F32 and F16 weights are computed as kF32.
+//   kW8A8  only where the weight is F8_E4M3: activations quantised to E4M3 in 1x128 tiles on the fly (Fp8Scale, x / s
+//   rounded to
+//          nearest even), products of codes summed in float32 over 128 of K, then the two scales (V3 report 3.3). Other
+//          weights: kF32.
+enum class Compute : uint8_t { kF32, kBf16, kW8A8 };
+std::string_view Name(Compute compute);  // f32 bf16 w8a8
+
+// A weight matrix where it lies, or some of its rows.
+struct Weight {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;  // kF32, kF16, kBF16, kF8E4M3
+  int64_t rows = 0;           // N, out_features
+  int64_t cols = 0;           // K, in_features; rows are contiguous
+  // F8_E4M3: weight_scale_inv (ceil(N/128), ceil(K/128)) of the whole matrix; `row0` = index of our first row in it.
+  const float* scale = nullptr;
+  int64_t row0 = 0;
+  bool ue8m0 = false;  // activations' scales are powers of two too (scale_fmt: ue8m0)
+
+  int64_t scale_cols() const { return (cols + kFp8Block - 1) / kFp8Block; }
+  float ScaleAt(int64_t row, int64_t col) const {
+    return scale[(row0 + row) / kFp8Block * scale_cols() + col / kFp8Block];
+  }
+  Weight Rows(int64_t begin, int64_t count) const;  // the same weight's rows [begin, begin + count)
+  const std::byte* RowData(int64_t row) const {
+    return static_cast<const std::byte*>(data) + row * cols * SizeOf(dtype);
+  }
+};
+
+// y (m, N) = x (m, K) w^T, or y += if accumulate. y is float32, or bf16 (rounded to nearest even; never with
+// accumulate). y and x must not overlap. m >= 0.
+struct LinearJob {
+  void* y = nullptr;
+  int64_t ldy = 0;
+  DType y_dtype = DType::kF32;
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t m = 0;
+  Weight w;
+  bool accumulate = false;
+};
+
+// All jobs in one parallel region: a projection, projections of one input (jobs with the same x, ldx and m share its
+// conversion), or the experts of a layer (each with its own rows). Jobs must not write the same elements.
+struct LinearArgs {
+  std::span<const LinearJob> jobs;
+  Compute compute = Compute::kF32;
+};
+void Linear(Context& ctx, Arena& scratch, const LinearArgs& args);
+
+// y (m, C) = x (m, R) w for w (R, C) row-major: the product with the other side of a weight, as the absorbed form of
+// MLA needs (q_latent = q_nope W_UK). Arithmetic as Linear's kF32 or kBf16; in kW8A8 the input is not quantised
+// (demo.md 6: kF32). y float32. Heads: `jobs` many at once.
+struct LinearTransposedJob {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t m = 0;
+  Weight w;  // (R, C): R rows, C cols
+};
+void LinearTransposed(Context& ctx, Arena& scratch, std::span<const LinearTransposedJob> jobs, Compute compute);
+
+// y = x / sqrt(mean(x^2) + eps) * weight, row by row. (rows, n). In place allowed. weight: F32, F16 or BF16.
+struct RmsNormArgs {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t rows = 0;
+  int64_t n = 0;
+  const void* weight = nullptr;
+  DType weight_dtype = DType::kF32;
+  float eps = 1e-6f;
+};
+void RmsNorm(Context& ctx, const RmsNormArgs& args);
+
+// Rotates the interleaved pairs (x[2i], x[2i+1]) of each head's last `dim` values in place by the angle of its row's
+// position. x (rows, heads, stride_head apart), the rotated part begins at x. cos/sin (max_position, dim/2) tables,
+// amplitude included.
+struct RopeArgs {
+  float* x = nullptr;
+  int64_t row_stride = 0;
+  int64_t head_stride = 0;
+  int64_t rows = 0;
+  int64_t heads = 1;
+  int64_t dim = 0;
+  const int32_t* positions = nullptr;  // (rows,)
+  const float* cos = nullptr;          // (positions, dim / 2)
+  const float* sin = nullptr;
+};
+void Rope(Context& ctx, const RopeArgs& args);
+
+// out = silu(gate) * up, element by element. (rows, n).
+struct SwigluArgs {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const float* gate = nullptr;
+  const float* up = nullptr;
+  int64_t ldx = 0;  // of gate and up
+  int64_t rows = 0;
+  int64_t n = 0;
+};
+void Swiglu(Context& ctx, const SwigluArgs& args);
+
+// Experts of each token. logits (T, E) float32 = router product in float32.
+//   noaux_tc              s = sigmoid(logits), selection by s + bias, group score = sum of its two best, groups outside
+//   the best
+//                         topk_group masked with -inf, weights = s of the selected (report 2.1.2, published Gate)
+//   greedy                s = softmax(logits), no groups (V2-Lite)
+//   group_limited_greedy  s = softmax(logits), group score = its best (V2)
+// then w / (sum + 1e-20) if norm_topk_prob, times routed_scaling_factor. ids come in descending order of selection
+// score; equal scores: the lower index first.
+enum class TopkMethod : uint8_t { kNoauxTc, kGreedy, kGroupLimitedGreedy };
+struct GateArgs {
+  int32_t* ids = nullptr;         // (T, K)
+  float* weights = nullptr;       // (T, K)
+  const float* logits = nullptr;  // (T, E)
+  const float* bias = nullptr;    // (E,) e_score_correction_bias or null
+  int64_t tokens = 0;
+  int64_t experts = 0;
+  int64_t top_k = 0;
+  int64_t n_group = 1;
+  int64_t topk_group = 1;
+  TopkMethod method = TopkMethod::kNoauxTc;
+  bool sigmoid = true;  // scoring_func: sigmoid or softmax
+  bool norm_topk_prob = true;
+  float routed_scaling_factor = 1.0f;
+};
+void Gate(Context& ctx, const GateArgs& args);
+
+// y (T, n) += sum over k of weights[t, k] * x[row_of[t, k]], in the order of k. row_of < 0: skipped.
+struct CombineArgs {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  const int32_t* row_of = nullptr;  // (T, K)
+  const float* weights = nullptr;   // (T, K)
+  int64_t tokens = 0;
+  int64_t top_k = 0;
+  int64_t n = 0;
+};
+void Combine(Context& ctx, const CombineArgs& args);
+
+// y (rows, n) = table[ids]. Table F32, F16 or BF16.
+struct EmbedArgs {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const void* table = nullptr;
+  DType table_dtype = DType::kF32;
+  const int32_t* ids = nullptr;
+  int64_t rows = 0;
+  int64_t n = 0;
+};
+void Embed(Context& ctx, const EmbedArgs& args);
+
+// The latent cache of one layer and one sequence: rows [latent after its norm (r); rotated shared key (dr)] in blocks
+// of `block_tokens` rows. Position p lies in blocks[p / block_tokens], row p % block_tokens. dtype F32 or BF16.
+struct LatentCache {
+  std::byte* const* blocks = nullptr;
+  int64_t block_tokens = 0;
+  DType dtype = DType::kBF16;
+  int64_t width = 0;  // r + dr
+
+  std::byte* Row(int64_t position) const {
+    return blocks[position / block_tokens] + (position % block_tokens) * width * SizeOf(dtype);
+  }
+};
+
+// Writes rows (rows, width) float32 to the cache at `positions`, rounding to its dtype.
+struct CacheWriteArgs {
+  LatentCache cache;
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t rows = 0;
+  int64_t position = 0;  // of the first row; the others follow
+};
+void CacheWrite(Context& ctx, std::span<const CacheWriteArgs> writes);
+
+// Reads the latent part of positions [begin, begin + rows) as float32 (rows, n), n <= width values from `column` on.
+struct CacheReadArgs {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  LatentCache cache;
+  int64_t begin = 0;
+  int64_t rows = 0;
+  int64_t column = 0;
+  int64_t n = 0;
+};
+void CacheRead(Context& ctx, const CacheReadArgs& args);
+
+// Causal attention in the full form, one sequence, `heads` heads at once (flash: online softmax over tiles of keys, no
+// (T, L) buffer). Query t stands at position begin + t and sees keys 0 .. begin + t; L = begin + T.
+//   out (T, heads, dv)   float32, rows ldo apart, heads dv apart
+//   q (T, heads, dn+dr)  float32, rows ldq apart, heads dn+dr apart; the last dr rotated
+//   kv (L, heads, dn+dv) of kv_dtype (F32 or BF16), rows ldkv apart, heads dn+dv apart: [k_nope; v] as kv_b_proj gives
+//   them rotated keys from the cache: its last dr columns
+// kF32: all in float32. kBf16: q, k, v and the softmax weights rounded to bf16 for the two products, float32 sums.
+struct AttentionArgs {
+  float* out = nullptr;
+  int64_t ldo = 0;
+  const float* q = nullptr;
+  int64_t ldq = 0;
+  const void* kv = nullptr;
+  DType kv_dtype = DType::kF32;
+  int64_t ldkv = 0;
+  LatentCache cache;
+  int64_t heads = 0;
+  int64_t tokens = 0;  // T
+  int64_t begin = 0;
+  int64_t dn = 0, dr = 0, dv = 0;
+  float scale = 1.0f;
+  Compute compute = Compute::kF32;
+};
+void Attention(Context& ctx, Arena& scratch, const AttentionArgs& args);
+
+// Attention in the absorbed form: scores of queries against latent rows, output in the latent space. A batch of
+// queries, each of one sequence and position; query i sees positions 0 .. length[i] - 1 of its cache. All queries' work
+// is dealt out together, the positions in splits of a fixed size (kDecodeSplit) whose partial results are merged in
+// order: the same bits for any threads and any batch.
+//   out (Q, H, r)     float32, contiguous
+//   q   (Q, H, r+dr)  float32, contiguous: [q_nope W_UK; rotated q]
+inline constexpr int64_t kDecodeSplit = 256;
+struct LatentAttentionArgs {
+  float* out = nullptr;
+  const float* q = nullptr;
+  std::span<const LatentCache> caches;  // (Q,)
+  std::span<const int64_t> lengths;     // (Q,)
+  int64_t heads = 0;
+  int64_t r = 0, dr = 0;
+  float scale = 1.0f;
+  Compute compute = Compute::kF32;
+};
+void LatentAttention(Context& ctx, Arena& scratch, const LatentAttentionArgs& args);
+
+// Quantises rows to E4M3 in 1x128 tiles (the last may be short): codes (rows, n), scales (rows, ceil(n/128)).
+struct QuantizeTilesArgs {
+  uint8_t* codes = nullptr;
+  float* scales = nullptr;
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t rows = 0;
+  int64_t n = 0;
+  bool ue8m0 = false;
+};
+void QuantizeTiles(Context& ctx, const QuantizeTilesArgs& args);
+
+// Index of the first non-finite value of x (n,), or -1.
+int64_t FirstNonFinite(Context& ctx, const float* x, int64_t n);
+
+// The dispatch table, for inspection, tests and docs: entries of an op, best first.
+struct OpEntry {
+  std::string op, name;
+  Isa isa;
+  bool on_this_machine;
+};
+std::vector<OpEntry> ListOps();
+
+}  // namespace fathom::kernels

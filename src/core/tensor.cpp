@@ -62,9 +62,18 @@ void* Arena::TakeBytes(int64_t bytes) {
   const int64_t begin = used_;
   used_ += (bytes + kAlign - 1) / kAlign * kAlign;
   if (used_ > high_water_) high_water_ = used_;
-  if (capacity_ < 0) return nullptr;
-  FATHOM_CHECK(used_ <= capacity_, "the arena's plan is too small");
+  if (planning()) return nullptr;
+  if (used_ > capacity_) {
+    ++overflows_;
+    extra_.emplace_back(begin, Buffer(used_ - begin));
+    return extra_.back().second.data();
+  }
   return storage_.data() + begin;
+}
+
+void Arena::Release(int64_t mark) {
+  used_ = mark;
+  while (!extra_.empty() && extra_.back().first >= mark) extra_.pop_back();
 }
 
 }  // namespace fathom

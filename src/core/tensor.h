@@ -64,10 +64,12 @@ class Arena {
   T* Take(int64_t count) {
     return static_cast<T*>(TakeBytes(count * static_cast<int64_t>(sizeof(T))));
   }
+  bool planning() const { return capacity_ < 0; }
   int64_t Mark() const { return used_; }
-  void Release(int64_t mark) { used_ = mark; }
+  void Release(int64_t mark);
   int64_t HighWater() const { return high_water_; }
   int64_t Capacity() const { return capacity_; }
+  int64_t Overflows() const { return overflows_; }
 
  private:
   Arena() = default;
@@ -76,6 +78,8 @@ class Arena {
   int64_t capacity_ = -1;  // -1: a planner
   int64_t used_ = 0;
   int64_t high_water_ = 0;
+  int64_t overflows_ = 0;
+  std::vector<std::pair<int64_t, Buffer>> extra_;  // (begin in the count, storage)
 };
 
 // Releases what was taken since it was made.

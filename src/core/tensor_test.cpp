@@ -29,7 +29,15 @@ TEST(Arena, PlansWhatItTakes) {
   ASSERT_NE(p, nullptr);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(p) % 64, 0u);
   EXPECT_EQ(real.Mark(), 0);
-  EXPECT_DEATH(real.Take<std::byte>(plan.HighWater() + 1), "plan is too small");
+  EXPECT_EQ(real.Overflows(), 0);
+  {
+    ArenaScope scope(real);
+    std::byte* beyond = real.Take<std::byte>(plan.HighWater() + 1);
+    ASSERT_NE(beyond, nullptr);
+    beyond[plan.HighWater()] = std::byte{1};
+  }
+  EXPECT_EQ(real.Overflows(), 1);
+  EXPECT_EQ(use(real), p);
 }
 
 }  // namespace

@@ -1,0 +1,18 @@
+#include "kernels/ops.h"
+
+namespace fathom::kernels {
+
+std::string_view Name(Compute compute) {
+  return compute == Compute::kF32 ? "f32" : compute == Compute::kBf16 ? "bf16" : "w8a8";
+}
+
+Weight Weight::Rows(int64_t begin, int64_t count) const {
+  FATHOM_CHECK(begin >= 0 && count >= 0 && begin + count <= rows);
+  Weight part = *this;
+  part.data = data ? RowData(begin) : nullptr;  // null while memory is planned
+  part.rows = count;
+  part.row0 = row0 + begin;
+  return part;
+}
+
+}  // namespace fathom::kernels

@@ -1,0 +1,80 @@
+// What every part of the model is handed: threads and instruction set, scratch, arithmetic, and the step's tokens.
+//
+// The model's code runs in two modes. With a planner arena it only takes its slots, so that the memory of a step is
+// known before it runs; the calls below pass the work on otherwise.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/tensor.h"
+#include "kernels/ops.h"
+
+namespace fathom::model {
+
+using kernels::Compute;
+
+// The tokens of one sequence in a step: rows [row, row + tokens) of the step's tensors, at positions [position,
+// position + tokens).
+struct SequenceSlice {
+  int64_t row = 0;
+  int64_t tokens = 0;
+  int64_t position = 0;
+  // The sequence's latent cache of a layer (main layers first, then the MTP modules).
+  std::span<const kernels::LatentCache> caches;
+};
+
+// One step: T tokens of any number of sequences, each at its own position.
+struct Step {
+  std::span<const int32_t> ids;              // (T,)
+  std::span<const SequenceSlice> sequences;  // their rows cover [0, T) in order
+  int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
+};
+
+// Which form of MLA computes a slice: kAuto takes the cheaper one by its arithmetic.
+enum class AttentionForm : uint8_t { kAuto, kFull, kAbsorbed };
+
+// Sees tensors as they are made, and may replace the input of a block. For traces and tests.
+struct Probe {
+  std::function<void(std::string_view name, int64_t layer, const TensorView& tensor)> on_tensor;
+  std::function<void(int64_t layer, float* x, int64_t tokens)> replace_input;  // x (T, d)
+};
+
+struct Env {
+  Context& ctx;
+  Arena& arena;
+  Compute compute = Compute::kF32;
+  AttentionForm attention_form = AttentionForm::kAuto;
+  const Probe* probe = nullptr;
+
+  bool planning() const { return arena.planning(); }
+  void Show(std::string_view name, int64_t layer, const void* data, DType dtype, const Shape& shape) const {
+    if (probe && probe->on_tensor && !planning()) probe->on_tensor(name, layer, TensorView{data, dtype, shape});
+  }
+  void Linear(std::span<const kernels::LinearJob> jobs, Compute c) const { kernels::Linear(ctx, arena, {jobs, c}); }
+  void Linear(std::span<const kernels::LinearJob> jobs) const { Linear(jobs, compute); }
+  // y (m, N) = x (m, K) w^T, contiguous.
+  void Linear(float* y, const float* x, int64_t m, const kernels::Weight& w) const {
+    const kernels::LinearJob job{.y = y, .ldy = w.rows, .x = x, .ldx = w.cols, .m = m, .w = w};
+    Linear(std::span(&job, 1));
+  }
+  // y (m, n) = RmsNorm(x (m, n)) with a norm's weight; rows ldx apart.
+  void Norm(float* y, const float* x, int64_t m, const kernels::Weight& w, double eps, int64_t ldx = 0,
+            int64_t ldy = 0) const {
+    if (planning()) return;
+    kernels::RmsNorm(ctx, {.y = y,
+                           .ldy = ldy ? ldy : w.cols,
+                           .x = x,
+                           .ldx = ldx ? ldx : w.cols,
+                           .rows = m,
+                           .n = w.cols,
+                           .weight = w.data,
+                           .weight_dtype = w.dtype,
+                           .eps = static_cast<float>(eps)});
+  }
+};
+
+}  // namespace fathom::model

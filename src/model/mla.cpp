@@ -1,0 +1,222 @@
+// Letters: T tokens of the step, H heads, r kv_lora_rank, dn/dr/dv head dimensions (nope, rope, v), L positions seen.
+#include "model/mla.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace fathom::model {
+namespace {
+
+constexpr int64_t kExpandedBudget = int64_t{128} << 20;  // bytes of keys and values that exist at once in the full form
+constexpr int64_t kExpandRows = 4096;                    // positions expanded by one product
+constexpr double kAbsorbedCost = 1.5;  // what an operation of the absorbed form costs beside one of the full form
+
+struct Shapes {
+  int64_t h, r, dn, dr, dv;
+  explicit Shapes(const ModelConfig& c)
+      : h(c.num_attention_heads), r(c.kv_lora_rank), dn(c.qk_nope_head_dim), dr(c.qk_rope_head_dim), dv(c.v_head_dim) {}
+};
+
+// kv_b_proj's rows of head `h`: keys (dn, r), then values (dv, r).
+Weight KeyRows(const Weight& kv_b, const Shapes& s, int64_t h) { return kv_b.Rows(h * (s.dn + s.dv), s.dn); }
+Weight ValueRows(const Weight& kv_b, const Shapes& s, int64_t h) { return kv_b.Rows(h * (s.dn + s.dv) + s.dn, s.dv); }
+
+void FullForm(const Env& env, const ModelConfig& c, const AttentionParams& p, const SequenceSlice& slice,
+              const kernels::LatentCache& cache, const float* q, float* out) {
+  ArenaScope scope(env.arena);
+  const Shapes s(c);
+  const int64_t length = slice.position + slice.tokens, per_head = s.dn + s.dv;
+  const DType kv_dtype = env.compute == Compute::kBf16 ? DType::kBF16 : DType::kF32;
+  const int64_t group = std::clamp<int64_t>(kExpandedBudget / (length * per_head * SizeOf(kv_dtype)), 1, s.h);
+  std::byte* kv = env.arena.Take<std::byte>(length * group * per_head * SizeOf(kv_dtype));
+  float* latent = env.arena.Take<float>(std::min(length, kExpandRows) * s.r);
+  for (int64_t h = 0; h < s.h; h += group) {
+    const int64_t heads = std::min(group, s.h - h), width = heads * per_head;
+    for (int64_t begin = 0; begin < length; begin += kExpandRows) {
+      const int64_t rows = std::min(kExpandRows, length - begin);
+      if (!env.planning()) {
+        kernels::CacheRead(
+            env.ctx, {.y = latent, .ldy = s.r, .cache = cache, .begin = begin, .rows = rows, .column = 0, .n = s.r});
+      }
+      const kernels::LinearJob job{.y = kv + begin * width * SizeOf(kv_dtype),
+                                   .ldy = width,
+                                   .y_dtype = kv_dtype,
+                                   .x = latent,
+                                   .ldx = s.r,
+                                   .m = rows,
+                                   .w = p.kv_b_proj.Rows(h * per_head, width)};
+      env.Linear(std::span(&job, 1));
+    }
+    kernels::Attention(env.ctx, env.arena,
+                       {.out = out + h * s.dv,
+                        .ldo = s.h * s.dv,
+                        .q = q + h * (s.dn + s.dr),
+                        .ldq = s.h * (s.dn + s.dr),
+                        .kv = kv,
+                        .kv_dtype = kv_dtype,
+                        .ldkv = width,
+                        .cache = cache,
+                        .heads = heads,
+                        .tokens = slice.tokens,
+                        .begin = slice.position,
+                        .dn = s.dn,
+                        .dr = s.dr,
+                        .dv = s.dv,
+                        .scale = static_cast<float>(c.SoftmaxScale()),
+                        .compute = env.compute});
+  }
+}
+
+// The slices of one token or few: rows[i] of q and out, each with its own cache and length.
+void AbsorbedForm(const Env& env, const ModelConfig& c, const AttentionParams& p, std::span<const int64_t> rows,
+                  std::span<const kernels::LatentCache> caches, std::span<const int64_t> lengths, const float* q,
+                  float* out) {
+  ArenaScope scope(env.arena);
+  const Shapes s(c);
+  const int64_t n = static_cast<int64_t>(rows.size()), width = s.r + s.dr, dq = s.dn + s.dr;
+  float* q_rows = env.arena.Take<float>(n * s.h * dq);       // (n, H, dn + dr)
+  float* q_latent = env.arena.Take<float>(n * s.h * width);  // (n, H, r + dr)
+  float* out_latent = env.arena.Take<float>(n * s.h * s.r);  // (n, H, r)
+  float* out_rows = env.arena.Take<float>(n * s.h * s.dv);   // (n, H, dv)
+  if (!env.planning()) {
+    env.ctx.pool.ParallelFor(n, [&](int64_t i, int) {
+      const float* from = q + rows[static_cast<size_t>(i)] * s.h * dq;
+      std::copy_n(from, s.h * dq, q_rows + i * s.h * dq);
+      for (int64_t h = 0; h < s.h; ++h) std::copy_n(from + h * dq + s.dn, s.dr, q_latent + (i * s.h + h) * width + s.r);
+    });
+  }
+  std::vector<kernels::LinearTransposedJob> absorb(static_cast<size_t>(s.h));
+  for (int64_t h = 0; h < s.h; ++h) {
+    absorb[static_cast<size_t>(h)] = {.y = q_latent + h * width,
+                                      .ldy = s.h * width,
+                                      .x = q_rows + h * dq,
+                                      .ldx = s.h * dq,
+                                      .m = n,
+                                      .w = KeyRows(p.kv_b_proj, s, h)};
+  }
+  kernels::LinearTransposed(env.ctx, env.arena, absorb, env.compute);
+  kernels::LatentAttention(env.ctx, env.arena,
+                           {.out = out_latent,
+                            .q = q_latent,
+                            .caches = caches,
+                            .lengths = lengths,
+                            .heads = s.h,
+                            .r = s.r,
+                            .dr = s.dr,
+                            .scale = static_cast<float>(c.SoftmaxScale()),
+                            .compute = env.compute});
+  std::vector<kernels::LinearJob> values(static_cast<size_t>(s.h));
+  for (int64_t h = 0; h < s.h; ++h) {
+    values[static_cast<size_t>(h)] = {.y = out_rows + h * s.dv,
+                                      .ldy = s.h * s.dv,
+                                      .x = out_latent + h * s.r,
+                                      .ldx = s.h * s.r,
+                                      .m = n,
+                                      .w = ValueRows(p.kv_b_proj, s, h)};
+  }
+  // The absorbed form never quantises kv_b_proj's input (published inference code).
+  env.Linear(values, env.compute == Compute::kW8A8 ? Compute::kF32 : env.compute);
+  if (!env.planning()) {
+    for (int64_t i = 0; i < n; ++i)
+      std::copy_n(out_rows + i * s.h * s.dv, s.h * s.dv, out + rows[static_cast<size_t>(i)] * s.h * s.dv);
+  }
+}
+
+}  // namespace
+
+RopeTable::RopeTable(const ModelConfig& config, int64_t positions) : positions_(positions) {
+  const std::vector<double> frequencies = config.RopeFrequencies();
+  const double amplitude = config.RopeAmplitude();
+  const size_t half = frequencies.size();
+  cos_.resize(static_cast<size_t>(positions) * half);
+  sin_.resize(cos_.size());
+  for (size_t t = 0; t < static_cast<size_t>(positions); ++t) {
+    for (size_t i = 0; i < half; ++i) {
+      const double angle = static_cast<double>(t) * frequencies[i];
+      cos_[t * half + i] = static_cast<float>(std::cos(angle) * amplitude);
+      sin_[t * half + i] = static_cast<float>(std::sin(angle) * amplitude);
+    }
+  }
+}
+
+AttentionForm CheaperForm(const ModelConfig& config, int64_t tokens, int64_t position) {
+  if (tokens == 1) return AttentionForm::kAbsorbed;
+  const Shapes s(config);
+  const double t = static_cast<double>(tokens), length = static_cast<double>(position + tokens);
+  const double seen = t * (static_cast<double>(position) + t / 2), expand = static_cast<double>(s.r * (s.dn + s.dv));
+  const double full = length * expand + seen * static_cast<double>(s.dn + s.dr + s.dv);
+  const double absorbed = t * expand + seen * static_cast<double>(2 * s.r + s.dr) * kAbsorbedCost;
+  return full <= absorbed ? AttentionForm::kFull : AttentionForm::kAbsorbed;
+}
+
+void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, const RopeTable& rope, const Step& step,
+                int64_t cache_layer, const int32_t* positions, const float* x, float* y) {
+  ArenaScope scope(env.arena);
+  const Shapes s(c);
+  const int64_t t = step.tokens(), d = c.hidden_size, dq = s.dn + s.dr, width = s.r + s.dr;
+  float* q = env.arena.Take<float>(t * s.h * dq);      // (T, H, dn + dr)
+  float* kv_a = env.arena.Take<float>(t * width);      // (T, r + dr)
+  float* out = env.arena.Take<float>(t * s.h * s.dv);  // (T, H, dv)
+
+  kernels::LinearJob latent{.y = kv_a, .ldy = width, .x = x, .ldx = d, .m = t, .w = p.kv_a_proj_with_mqa};
+  if (c.q_lora_rank) {
+    const int64_t rq = *c.q_lora_rank;
+    float* q_a = env.arena.Take<float>(t * rq);
+    const kernels::LinearJob jobs[] = {{.y = q_a, .ldy = rq, .x = x, .ldx = d, .m = t, .w = p.q_a_proj}, latent};
+    env.Linear(jobs);
+    env.Norm(q_a, q_a, t, p.q_a_layernorm, c.rms_norm_eps);
+    env.Linear(q, q_a, t, p.q_b_proj);
+  } else {
+    const kernels::LinearJob jobs[] = {{.y = q, .ldy = s.h * dq, .x = x, .ldx = d, .m = t, .w = p.q_proj}, latent};
+    env.Linear(jobs);
+  }
+  env.Norm(kv_a, kv_a, t, p.kv_a_layernorm, c.rms_norm_eps, width, width);
+
+  std::vector<kernels::CacheWriteArgs> writes;
+  std::vector<int64_t> rows, lengths;  // of the absorbed form: one query each
+  std::vector<kernels::LatentCache> caches;
+  for (const SequenceSlice& slice : step.sequences) {
+    const kernels::LatentCache cache =
+        env.planning() ? kernels::LatentCache{} : slice.caches[static_cast<size_t>(cache_layer)];
+    writes.push_back({.cache = cache,
+                      .x = kv_a + slice.row * width,
+                      .ldx = width,
+                      .rows = slice.tokens,
+                      .position = slice.position});
+  }
+  if (!env.planning()) {
+    const auto rotate = [&](float* first, int64_t row_stride, int64_t head_stride, int64_t heads) {
+      kernels::Rope(env.ctx, {.x = first,
+                              .row_stride = row_stride,
+                              .head_stride = head_stride,
+                              .rows = t,
+                              .heads = heads,
+                              .dim = s.dr,
+                              .positions = positions,
+                              .cos = rope.cos(),
+                              .sin = rope.sin()});
+    };
+    rotate(q + s.dn, s.h * dq, dq, s.h);
+    rotate(kv_a + s.r, width, s.dr, 1);
+    kernels::CacheWrite(env.ctx, writes);
+  }
+
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    const SequenceSlice& slice = step.sequences[i];
+    AttentionForm form = env.attention_form;
+    if (form == AttentionForm::kAuto) form = CheaperForm(c, slice.tokens, slice.position);
+    if (form == AttentionForm::kFull) {
+      FullForm(env, c, p, slice, writes[i].cache, q + slice.row * s.h * dq, out + slice.row * s.h * s.dv);
+      continue;
+    }
+    for (int64_t j = 0; j < slice.tokens; ++j) {
+      rows.push_back(slice.row + j);
+      lengths.push_back(slice.position + j + 1);
+      caches.push_back(writes[i].cache);
+    }
+  }
+  if (!rows.empty()) AbsorbedForm(env, c, p, rows, caches, lengths, q, out);
+  env.Linear(y, out, t, p.o_proj);
+}
+
+}  // namespace fathom::model

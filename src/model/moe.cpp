@@ -1,0 +1,149 @@
+#include "model/moe.h"
+
+#include <algorithm>
+
+namespace fathom::model {
+namespace {
+
+kernels::TopkMethod Method(const std::string& name) {
+  if (name == "noaux_tc") return kernels::TopkMethod::kNoauxTc;
+  if (name == "greedy") return kernels::TopkMethod::kGreedy;
+  FATHOM_CHECK(name == "group_limited_greedy", name);
+  return kernels::TopkMethod::kGroupLimitedGreedy;
+}
+
+// gate and up of all jobs side by side in one region, then silu(gate) * up in the place of gate.
+struct GatedRows {
+  const MlpParams* params;
+  int64_t begin, rows;
+};
+
+// y (R, d) for groups of rows of x (R, d), each with its own feed-forward; `total` = R.
+void GatedMlp(const Env& env, std::span<const GatedRows> groups, const float* x, int64_t total, float* y, int64_t d) {
+  ArenaScope scope(env.arena);
+  const int64_t n = groups.front().params->gate_proj.rows;
+  float* gate = env.arena.Take<float>(total * n);
+  float* up = env.arena.Take<float>(total * n);
+  std::vector<kernels::LinearJob> jobs;
+  jobs.reserve(2 * groups.size());
+  for (const GatedRows& g : groups) {
+    jobs.push_back(
+        {.y = gate + g.begin * n, .ldy = n, .x = x + g.begin * d, .ldx = d, .m = g.rows, .w = g.params->gate_proj});
+    jobs.push_back(
+        {.y = up + g.begin * n, .ldy = n, .x = x + g.begin * d, .ldx = d, .m = g.rows, .w = g.params->up_proj});
+  }
+  env.Linear(jobs);
+  if (!env.planning())
+    kernels::Swiglu(env.ctx, {.y = gate, .ldy = n, .gate = gate, .up = up, .ldx = n, .rows = total, .n = n});
+  jobs.clear();
+  for (const GatedRows& g : groups) {
+    jobs.push_back(
+        {.y = y + g.begin * d, .ldy = d, .x = gate + g.begin * n, .ldx = n, .m = g.rows, .w = g.params->down_proj});
+  }
+  env.Linear(jobs);
+}
+
+}  // namespace
+
+Dispatched LocalExchange::Dispatch(const Env& env, const Routing& routing, const float* x, int64_t d) {
+  const int64_t pairs = routing.tokens * routing.top_k;
+  Dispatched out;
+  out.x = env.arena.Take<float>(pairs * d);
+  out.offsets.assign(static_cast<size_t>(experts_) + 1, 0);
+  out.row_of.assign(static_cast<size_t>(pairs), -1);
+  if (env.planning()) {
+    // Any routing is to fit the plan. Kernels pad each expert's rows to their tile, at most 64: plan every expert
+    // padded.
+    constexpr int64_t kTile = 64;
+    const int64_t used = std::min(experts_, pairs);
+    for (int64_t e = 0; e < experts_; ++e)
+      out.offsets[static_cast<size_t>(e) + 1] =
+          out.offsets[static_cast<size_t>(e)] + (e < used ? pairs / used + kTile : 0);
+    return out;
+  }
+  for (int64_t i = 0; i < pairs; ++i) ++out.offsets[static_cast<size_t>(routing.ids[i]) + 1];
+  for (size_t e = 0; e < static_cast<size_t>(experts_); ++e) out.offsets[e + 1] += out.offsets[e];
+  std::vector<int64_t> next(out.offsets.begin(), out.offsets.end() - 1);
+  for (int64_t i = 0; i < pairs; ++i)
+    out.row_of[static_cast<size_t>(i)] = static_cast<int32_t>(next[static_cast<size_t>(routing.ids[i])]++);
+  env.ctx.pool.ParallelFor(routing.tokens, [&](int64_t t, int) {
+    for (int64_t k = 0; k < routing.top_k; ++k)
+      std::copy_n(x + t * d, d, out.x + out.row_of[static_cast<size_t>(t * routing.top_k + k)] * d);
+  });
+  return out;
+}
+
+void LocalExchange::Combine(const Env& env, const Routing& routing, const Dispatched& sent, const float* expert_out,
+                            float* y, int64_t d) {
+  if (env.planning()) return;
+  kernels::Combine(env.ctx, {.y = y,
+                             .ldy = d,
+                             .x = expert_out,
+                             .ldx = d,
+                             .row_of = sent.row_of.data(),
+                             .weights = routing.weights,
+                             .tokens = routing.tokens,
+                             .top_k = routing.top_k,
+                             .n = d});
+}
+
+Routing Route(const Env& env, const ModelConfig& c, const MoeParams& params, const float* x, int64_t tokens) {
+  const int64_t e = c.n_routed_experts, k = c.num_experts_per_tok;
+  Routing routing{.ids = env.arena.Take<int32_t>(tokens * k),
+                  .weights = env.arena.Take<float>(tokens * k),
+                  .tokens = tokens,
+                  .top_k = k};
+  ArenaScope scope(env.arena);
+  float* logits = env.arena.Take<float>(tokens * e);
+  const kernels::LinearJob job{.y = logits, .ldy = e, .x = x, .ldx = c.hidden_size, .m = tokens, .w = params.gate};
+  env.Linear(std::span(&job, 1), Compute::kF32);
+  if (env.planning()) return routing;
+  kernels::Gate(env.ctx, {.ids = routing.ids,
+                          .weights = routing.weights,
+                          .logits = logits,
+                          .bias = static_cast<const float*>(params.e_score_correction_bias.data),
+                          .tokens = tokens,
+                          .experts = e,
+                          .top_k = k,
+                          .n_group = c.n_group,
+                          .topk_group = c.topk_group,
+                          .method = Method(c.topk_method),
+                          .sigmoid = c.scoring_func == "sigmoid",
+                          .norm_topk_prob = c.norm_topk_prob,
+                          .routed_scaling_factor = static_cast<float>(c.routed_scaling_factor)});
+  return routing;
+}
+
+void RunExperts(const Env& env, const std::vector<MlpParams>& experts, const Dispatched& sent, float* y, int64_t d) {
+  std::vector<GatedRows> groups;
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const int64_t rows = sent.offsets[e + 1] - sent.offsets[e];
+    if (rows > 0) groups.push_back({&experts[e], sent.offsets[e], rows});
+  }
+  if (!groups.empty()) GatedMlp(env, groups, sent.x, sent.rows(), y, d);
+}
+
+void MlpForward(const Env& env, const MlpParams& params, const float* x, int64_t tokens, float* y) {
+  const GatedRows all{&params, 0, tokens};
+  GatedMlp(env, std::span(&all, 1), x, tokens, y, params.gate_proj.cols);
+}
+
+void MoeForward(const Env& env, const ModelConfig& c, const MoeParams& params, int64_t layer, ExpertExchange& exchange,
+                const float* x, int64_t tokens, float* y) {
+  ArenaScope scope(env.arena);
+  const int64_t d = c.hidden_size;
+  const Routing routing = Route(env, c, params, x, tokens);
+  env.Show("router_ids", layer, routing.ids, DType::kI32, {tokens, routing.top_k});
+  env.Show("router_weights", layer, routing.weights, DType::kF32, {tokens, routing.top_k});
+  const Dispatched sent = exchange.Dispatch(env, routing, x, d);
+  float* expert_out = env.arena.Take<float>(sent.rows() * d);
+  RunExperts(env, params.experts, sent, expert_out, d);
+  if (c.n_shared_experts > 0) {
+    MlpForward(env, params.shared_experts, x, tokens, y);
+  } else if (!env.planning()) {
+    std::fill_n(y, tokens * d, 0.0f);
+  }
+  exchange.Combine(env, routing, sent, expert_out, y, d);
+}
+
+}  // namespace fathom::model

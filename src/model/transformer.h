@@ -1,0 +1,60 @@
+// The forward pass on one device: embedding, blocks, final norm, head, and the multi-token-prediction modules (V3
+// report 2.1, 2.2). One pass serves training, rollout and serving: the same step of T tokens of any sequences.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/config.h"
+#include "model/env.h"
+#include "model/mla.h"
+#include "model/moe.h"
+#include "model/params.h"
+
+namespace fathom::model {
+
+class Transformer {
+ public:
+  // Views of config and params are kept: both must outlive it. `max_positions`: positions that steps will use.
+  Transformer(const ModelConfig& config, const ModelParams& params, int64_t max_positions);
+
+  // hidden (T, d) = the residual stream after the last block. Layer l writes cache l of each slice. Throws Error naming
+  // the layer and, if a weight holds a NaN or infinity, the tensor, when a block's output is not finite.
+  void Forward(const Env& env, const Step& step, float* hidden) const;
+
+  // normed (rows, d) = final norm of hidden (rows, d).
+  void FinalNorm(const Env& env, const float* hidden, int64_t rows, float* normed) const;
+
+  // logits (rows, V) of normed (rows, d).
+  void Head(const Env& env, const float* normed, int64_t rows, float* logits) const;
+
+  // Module of depth k = 1 .. D. hidden (T, d): the state of depth k - 1 after its norm (k = 1: the main model's after
+  // the final norm) at the step's positions; step.ids: the token k places further on. out (T, d): the block's output,
+  // before shared_head.norm. Writes cache num_hidden_layers + k - 1 of each slice.
+  void MtpForward(const Env& env, int64_t depth, const Step& step, const float* hidden, float* out) const;
+  // normed (rows, d) = shared_head.norm of depth k's output: what goes to the head and to depth k + 1.
+  void MtpNorm(const Env& env, int64_t depth, const float* out, int64_t rows, float* normed) const;
+
+  const ModelConfig& config() const { return config_; }
+  int64_t mtp_depth() const { return static_cast<int64_t>(params_.mtp.size()); }
+  int64_t cache_layers() const { return config_.num_hidden_layers + mtp_depth(); }
+
+ private:
+  void Embed(const Env& env, const Step& step, float* x) const;
+  void Block(const Env& env, const BlockParams& params, const Step& step, int64_t layer, const int32_t* positions,
+             float* x) const;
+  void CheckFinite(const Env& env, int64_t layer, const float* x, int64_t tokens) const;
+
+  const ModelConfig& config_;
+  const ModelParams& params_;
+  RopeTable rope_;
+  std::unique_ptr<ExpertExchange> exchange_;
+};
+
+// Bytes of the arena that Forward, FinalNorm, Head (of `head_rows` rows) and MTP need for steps of up to `tokens`
+// tokens that see up to `positions` positions: planned by running the code with a planner arena. `threads` as of the
+// pool that will run it.
+int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute, int64_t tokens, int64_t positions,
+                  int64_t head_rows);
+
+}  // namespace fathom::model

@@ -6,10 +6,13 @@
 #include <fmt/format.h>
 
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/context.h"
 #include "core/error.h"
+#include "kernels/ops.h"
 
 namespace fathom::kernels {
 
@@ -45,5 +48,14 @@ const Entry<Fn, Args>& Choose(const Context& ctx, std::string_view op, std::span
   }
   throw Error(fmt::format("no implementation of {}", op), "", "the reference, which is last in every table");
 }
+
+// For ListOps: each file with tables has a function that appends them.
+template <class Table>
+void AppendTable(std::vector<OpEntry>& ops, std::string_view op, const Table& table) {
+  for (const auto& e : table) ops.push_back({std::string(op), std::string(e.name), e.isa, MachineHas(e.isa)});
+}
+void AppendElementwiseOps(std::vector<OpEntry>& ops);
+void AppendGateOps(std::vector<OpEntry>& ops);
+void AppendAttentionOps(std::vector<OpEntry>& ops);
 
 }  // namespace fathom::kernels

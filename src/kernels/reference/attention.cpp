@@ -1,0 +1,70 @@
+#include "kernels/reference/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/reference/linear.h"
+
+namespace fathom::kernels::reference {
+namespace {
+
+double Round(float x, bool to_bf16) { return to_bf16 ? RoundToBf16(x) : x; }
+
+// out[i] = sum over keys of softmax(score(key)) * value(key, i).
+template <class Score, class Value>
+void SoftmaxSum(float* out, double* sums, int64_t keys, int64_t n, bool round, const Score& score, const Value& value) {
+  double top = -std::numeric_limits<double>::infinity();
+  for (int64_t t = 0; t < keys; ++t) top = std::max(top, score(t));
+  if (std::isinf(top) && top < 0) top = 0;
+  std::fill(sums, sums + n, 0.0);
+  double total = 0;
+  for (int64_t t = 0; t < keys; ++t) {
+    const double weight = std::exp(score(t) - top);
+    const double rounded = Round(static_cast<float>(weight), round);
+    total += weight;
+    for (int64_t i = 0; i < n; ++i) sums[i] += rounded * value(t, i);
+  }
+  for (int64_t i = 0; i < n; ++i) out[i] = total == 0 ? 0.0f : static_cast<float>(sums[i] / total);
+}
+
+}  // namespace
+
+void Attention(const AttentionArgs& args, int64_t token, int64_t head, double* sums) {
+  const bool round = args.compute == Compute::kBf16;
+  const auto* kv = static_cast<const std::byte*>(args.kv);
+  const int64_t size = SizeOf(args.kv_dtype);
+  const float* q = args.q + token * args.ldq + head * (args.dn + args.dr);
+  const auto row = [&](int64_t t) { return kv + (t * args.ldkv + head * (args.dn + args.dv)) * size; };
+  const auto score = [&](int64_t t) {
+    const std::byte* key = row(t);
+    const std::byte* rotated = args.cache.Row(t);
+    double sum = 0;
+    for (int64_t i = 0; i < args.dn; ++i) sum += Round(q[i], round) * Round(Decode(key, i, args.kv_dtype), round);
+    for (int64_t i = 0; i < args.dr; ++i) {
+      const float k = Decode(rotated, args.cache.width - args.dr + i, args.cache.dtype);
+      sum += Round(q[args.dn + i], round) * Round(k, round);
+    }
+    return sum * args.scale;
+  };
+  const auto value = [&](int64_t t, int64_t i) { return Round(Decode(row(t), args.dn + i, args.kv_dtype), round); };
+  SoftmaxSum(args.out + token * args.ldo + head * args.dv, sums, args.begin + token + 1, args.dv, round, score, value);
+}
+
+void LatentAttention(const LatentAttentionArgs& args, int64_t query, int64_t head, double* sums) {
+  const LatentCache& cache = args.caches[static_cast<size_t>(query)];
+  const bool round = args.compute == Compute::kBf16 && cache.dtype == DType::kBF16;
+  const int64_t width = args.r + args.dr;
+  const float* q = args.q + (query * args.heads + head) * width;
+  const auto score = [&](int64_t t) {
+    const std::byte* row = cache.Row(t);
+    double sum = 0;
+    for (int64_t i = 0; i < width; ++i) sum += Round(q[i], round) * Decode(row, i, cache.dtype);
+    return sum * args.scale;
+  };
+  const auto value = [&](int64_t t, int64_t i) { return static_cast<double>(Decode(cache.Row(t), i, cache.dtype)); };
+  SoftmaxSum(args.out + (query * args.heads + head) * args.r, sums, args.lengths[static_cast<size_t>(query)], args.r,
+             round, score, value);
+}
+
+}  // namespace fathom::kernels::reference

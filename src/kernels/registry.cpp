@@ -1,0 +1,13 @@
+#include "kernels/registry.h"
+
+namespace fathom::kernels {
+
+std::vector<OpEntry> ListOps() {
+  std::vector<OpEntry> ops;
+  AppendElementwiseOps(ops);
+  AppendGateOps(ops);
+  AppendAttentionOps(ops);
+  return ops;
+}
+
+}  // namespace fathom::kernels

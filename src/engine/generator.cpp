@@ -65,8 +65,8 @@ Generator::Generator(Context& ctx, const model::Transformer& transformer, const 
                               options_.slots)) {
   const model::ModelConfig& c = transformer.config();
   for (int64_t i = 0; i < options_.slots; ++i) {
-    slots_.push_back(std::unique_ptr<Slot>(new Slot{
-        .store = LatentStore(transformer.cache_layers(), c.cache_width(), options_.ctx_size, options_.cache_dtype)}));
+    slots_.push_back(std::make_unique<Slot>(
+        LatentStore(transformer.cache_layers(), c.cache_width(), options_.ctx_size, options_.cache_dtype)));
   }
 }
 

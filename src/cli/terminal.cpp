@@ -1,0 +1,59 @@
+#include "cli/terminal.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+namespace fathom::cli {
+namespace {
+
+std::atomic<int> g_signal{0};  // written by the handler: async-signal-safe state has to be global
+std::atomic<int> g_graceful{0};
+
+void OnSignal(int signal) {
+  if (g_graceful.load() > 0 && g_signal.exchange(signal) == 0) return;
+  _exit(128 + signal);
+}
+
+}  // namespace
+
+void InstallSignalHandlers() {
+  struct sigaction action {};
+  action.sa_handler = OnSignal;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_DFL);
+}
+
+bool Interrupted() { return g_signal.load() != 0; }
+
+GracefulInterrupt::GracefulInterrupt() {
+  g_signal.store(0);
+  g_graceful.fetch_add(1);
+}
+GracefulInterrupt::~GracefulInterrupt() {
+  g_graceful.fetch_sub(1);
+  g_signal.store(0);
+}
+int GracefulInterrupt::ExitCode() const {
+  const int signal = g_signal.load();
+  return signal == 0 ? 0 : 128 + signal;
+}
+
+void Print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    throw Error("cannot write to standard output", std::strerror(errno), "", "the disk may be full");
+  }
+}
+
+bool StdoutIsTerminal() { return isatty(STDOUT_FILENO) == 1; }
+bool StderrIsTerminal() { return isatty(STDERR_FILENO) == 1; }
+
+void PrintError(const Error& error) { std::fprintf(stderr, "fathom: error: %s\n", error.what()); }
+
+}  // namespace fathom::cli

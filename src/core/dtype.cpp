@@ -12,7 +12,7 @@ struct DTypeInfo {
   std::string_view name;
   int64_t size;
 };
-constexpr std::array<DTypeInfo, 10> kDTypes = {{{DType::kF32, "F32", 4},
+constexpr std::array<DTypeInfo, 15> kDTypes = {{{DType::kF32, "F32", 4},
                                                 {DType::kF16, "F16", 2},
                                                 {DType::kBF16, "BF16", 2},
                                                 {DType::kF8E4M3, "F8_E4M3", 1},
@@ -21,7 +21,12 @@ constexpr std::array<DTypeInfo, 10> kDTypes = {{{DType::kF32, "F32", 4},
                                                 {DType::kI64, "I64", 8},
                                                 {DType::kU8, "U8", 1},
                                                 {DType::kF64, "F64", 8},
-                                                {DType::kBool, "BOOL", 1}}};
+                                                {DType::kBool, "BOOL", 1},
+                                                {DType::kI8, "I8", 1},
+                                                {DType::kI16, "I16", 2},
+                                                {DType::kU16, "U16", 2},
+                                                {DType::kU32, "U32", 4},
+                                                {DType::kU64, "U64", 8}}};
 
 // A small float: `mantissa` bits of fraction, exponent bias `bias`, every exponent code finite if !ieee (but for the
 // one NaN).

@@ -21,7 +21,23 @@
 
 namespace fathom {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI32, kI64, kU8, kF64, kBool };
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,
+  kI32,
+  kI64,
+  kU8,
+  kF64,
+  kBool,
+  kI8,
+  kI16,
+  kU16,
+  kU32,
+  kU64
+};
 
 int64_t SizeOf(DType dtype);                           // bytes of an element
 std::string_view Name(DType dtype);                    // the safetensors spelling: F32 F16 BF16 F8_E4M3 ...

@@ -1,5 +1,6 @@
-# The layer order, written once. A folder of src/ may include only folders of lower layers; tests/layering_test.py reads this
-# list and every #include. fathom_folder(NAME SOURCES... ) makes the folder's library, fathom_tests(NAME SOURCES...) its tests.
+# The layer order, written once. A folder of src/ may include only folders of lower layers; tests/layering_test.cpp reads
+# this list and every #include. fathom_folder makes the folder's library, fathom_tests its tests, fathom_cross_tests a test
+# program of tests/, fathom_fuzzer a fuzz target.
 set(FATHOM_LAYERS
   "L0:core"
   "L1:io"
@@ -21,15 +22,16 @@ function(fathom_folder name)
   target_link_libraries(fathom_${name} PUBLIC ${ARG_PACKAGES})
 endfunction()
 
-# fathom_tests(core SOURCES a_test.cpp LABELS fast): one test program per folder, each TEST a ctest entry.
-function(fathom_tests name)
+# A test program; each TEST is a ctest entry (one that calls GTEST_SKIP is counted as skipped). Labels: `fast` (the
+# default: all of them together within a minute or two, and run again under sanitizers) or `slow`.
+# fathom_cross_tests(golden_test SOURCES golden_test.cpp DEPENDS checkpoint model LABELS slow)
+function(fathom_cross_tests target)
   if(NOT FATHOM_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "SUFFIX" "SOURCES;DEPENDS;LABELS" ${ARGN})
-  set(target ${name}${ARG_SUFFIX}_test)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
   add_executable(${target} ${ARG_SOURCES})
-  target_link_libraries(${target} PRIVATE fathom_${name} GTest::gtest_main GTest::gmock)
+  target_link_libraries(${target} PRIVATE fathom_flags GTest::gtest_main GTest::gmock)
   foreach(d ${ARG_DEPENDS})
     target_link_libraries(${target} PRIVATE fathom_${d})
   endforeach()
@@ -38,4 +40,22 @@ function(fathom_tests name)
     set(ARG_LABELS fast)
   endif()
   gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300)
+endfunction()
+
+# The tests beside a folder's code: fathom_tests(core SOURCES a_test.cpp [SUFFIX _slow LABELS slow] [DEPENDS io])
+function(fathom_tests name)
+  cmake_parse_arguments(ARG "" "SUFFIX" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  fathom_cross_tests(${name}${ARG_SUFFIX}_test SOURCES ${ARG_SOURCES} DEPENDS ${name} ${ARG_DEPENDS}
+                     LABELS ${ARG_LABELS})
+endfunction()
+
+# fathom_fuzzer(safetensors_fuzz DEPENDS io): built from safetensors_fuzz.cpp, with libFuzzer.
+function(fathom_fuzzer target)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  add_executable(${target} ${target}.cpp)
+  target_link_libraries(${target} PRIVATE fathom_flags)
+  foreach(d ${ARG_DEPENDS})
+    target_link_libraries(${target} PRIVATE fathom_${d})
+  endforeach()
+  target_link_options(${target} PRIVATE -fsanitize=fuzzer)
 endfunction()

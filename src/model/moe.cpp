@@ -12,35 +12,50 @@ kernels::TopkMethod Method(const std::string& name) {
   return kernels::TopkMethod::kGroupLimitedGreedy;
 }
 
-// gate and up of all jobs side by side in one region, then silu(gate) * up in the place of gate.
+// Rows that go through one feed-forward: y (rows, d) = down(silu(gate(x)) * up(x)).
 struct GatedRows {
   const MlpParams* params;
-  int64_t begin, rows;
+  const float* x;
+  float* y;
+  int64_t rows;
 };
 
-// y (R, d) for groups of rows of x (R, d), each with its own feed-forward; `total` = R.
-void GatedMlp(const Env& env, std::span<const GatedRows> groups, const float* x, int64_t total, float* y, int64_t d) {
+// All groups at once: one region for gate and up, one for down, whatever their widths.
+void GatedMlp(const Env& env, std::span<const GatedRows> groups, int64_t d) {
   ArenaScope scope(env.arena);
-  const int64_t n = groups.front().params->gate_proj.rows;
-  float* gate = env.arena.Take<float>(total * n);
-  float* up = env.arena.Take<float>(total * n);
+  int64_t total = 0;
+  for (const GatedRows& g : groups) total += g.rows * g.params->gate_proj.rows;
+  float* gate = env.arena.Take<float>(total);
+  float* up = env.arena.Take<float>(total);
   std::vector<kernels::LinearJob> jobs;
   jobs.reserve(2 * groups.size());
+  int64_t at = 0;
   for (const GatedRows& g : groups) {
-    jobs.push_back(
-        {.y = gate + g.begin * n, .ldy = n, .x = x + g.begin * d, .ldx = d, .m = g.rows, .w = g.params->gate_proj});
-    jobs.push_back(
-        {.y = up + g.begin * n, .ldy = n, .x = x + g.begin * d, .ldx = d, .m = g.rows, .w = g.params->up_proj});
+    const int64_t n = g.params->gate_proj.rows;
+    jobs.push_back({.y = gate + at, .ldy = n, .x = g.x, .ldx = d, .m = g.rows, .w = g.params->gate_proj});
+    jobs.push_back({.y = up + at, .ldy = n, .x = g.x, .ldx = d, .m = g.rows, .w = g.params->up_proj});
+    at += g.rows * n;
   }
   env.Linear(jobs);
   if (!env.planning())
-    kernels::Swiglu(env.ctx, {.y = gate, .ldy = n, .gate = gate, .up = up, .ldx = n, .rows = total, .n = n});
+    kernels::Swiglu(env.ctx, {.y = gate, .ldy = total, .gate = gate, .up = up, .ldx = total, .rows = 1, .n = total});
   jobs.clear();
+  at = 0;
   for (const GatedRows& g : groups) {
-    jobs.push_back(
-        {.y = y + g.begin * d, .ldy = d, .x = gate + g.begin * n, .ldx = n, .m = g.rows, .w = g.params->down_proj});
+    const int64_t n = g.params->gate_proj.rows;
+    jobs.push_back({.y = g.y, .ldy = d, .x = gate + at, .ldx = n, .m = g.rows, .w = g.params->down_proj});
+    at += g.rows * n;
   }
   env.Linear(jobs);
+}
+
+// The groups of the experts that have rows.
+void AddExpertGroups(const std::vector<MlpParams>& experts, const Dispatched& sent, float* y, int64_t d,
+                     std::vector<GatedRows>& groups) {
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const int64_t begin = sent.offsets[e], rows = sent.offsets[e + 1] - begin;
+    if (rows > 0) groups.push_back({&experts[e], sent.x + begin * d, y + begin * d, rows});
+  }
 }
 
 }  // namespace
@@ -116,16 +131,13 @@ Routing Route(const Env& env, const ModelConfig& c, const MoeParams& params, con
 
 void RunExperts(const Env& env, const std::vector<MlpParams>& experts, const Dispatched& sent, float* y, int64_t d) {
   std::vector<GatedRows> groups;
-  for (size_t e = 0; e < experts.size(); ++e) {
-    const int64_t rows = sent.offsets[e + 1] - sent.offsets[e];
-    if (rows > 0) groups.push_back({&experts[e], sent.offsets[e], rows});
-  }
-  if (!groups.empty()) GatedMlp(env, groups, sent.x, sent.rows(), y, d);
+  AddExpertGroups(experts, sent, y, d, groups);
+  if (!groups.empty()) GatedMlp(env, groups, d);
 }
 
 void MlpForward(const Env& env, const MlpParams& params, const float* x, int64_t tokens, float* y) {
-  const GatedRows all{&params, 0, tokens};
-  GatedMlp(env, std::span(&all, 1), x, tokens, y, params.gate_proj.cols);
+  const GatedRows all{&params, x, y, tokens};
+  GatedMlp(env, std::span(&all, 1), params.gate_proj.cols);
 }
 
 void MoeForward(const Env& env, const ModelConfig& c, const MoeParams& params, int64_t layer, ExpertExchange& exchange,
@@ -137,12 +149,15 @@ void MoeForward(const Env& env, const ModelConfig& c, const MoeParams& params, i
   env.Show("router_weights", layer, routing.weights, DType::kF32, {tokens, routing.top_k});
   const Dispatched sent = exchange.Dispatch(env, routing, x, d);
   float* expert_out = env.arena.Take<float>(sent.rows() * d);
-  RunExperts(env, params.experts, sent, expert_out, d);
+  // Shared and routed experts together: one region fewer of each kind.
+  std::vector<GatedRows> groups;
+  AddExpertGroups(params.experts, sent, expert_out, d, groups);
   if (c.n_shared_experts > 0) {
-    MlpForward(env, params.shared_experts, x, tokens, y);
+    groups.push_back({&params.shared_experts, x, y, tokens});
   } else if (!env.planning()) {
     std::fill_n(y, tokens * d, 0.0f);
   }
+  GatedMlp(env, groups, d);
   exchange.Combine(env, routing, sent, expert_out, y, d);
 }
 

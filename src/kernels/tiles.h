@@ -1,0 +1,110 @@
+// Single-thread primitives, one table per instruction set, on which the matrix products (linear.cpp) and the attention
+// are built. Plain data: files compiled with their own instruction-set flags include it.
+//
+// Panels. A product C = A B takes B in panels of 16 lanes (tokens, queries or output columns), so that one lane of a
+// vector is one of them and A is read where it lies, element by element along its rows:
+//   float32  panel [k][16]
+//   bf16     panel [kpairs][16][2]: the two values of a pair adjacent ("VNNI"), what vdpbf16ps and AMX tiles take
+// Lanes of a panel that nobody asked for must be finite or zero: their results are computed and not looked at.
+//
+// No primitive reads or writes outside the elements that its arguments name. Pointers need the alignment of their
+// element only; panels and C are faster at 64 bytes.
+#pragma once
+
+#include <cstdint>
+
+namespace fathom {
+enum class Isa : uint8_t;  // core/context.h, which files with their own flags do not include
+}
+
+namespace fathom::kernels {
+
+inline constexpr int64_t kLanes = 16;
+
+// C (rows, 16 * panels) = [C +] scale * lane_scale * (A B). The product is summed in float32 from zero, then scaled
+// and added to C in float32: one call over k is not bit-equal to two calls over its halves.
+struct MulF32 {
+  float* c;
+  int64_t ldc;
+  const float* a;  // (rows, k), lda apart
+  int64_t lda;
+  const float* b;  // panel p begins at b + p * ldb: [k][16]
+  int64_t ldb;
+  int64_t rows, k, panels;
+  float scale;
+  const float* lane_scale;  // (16 * panels,) or null for 1
+  bool accumulate;
+};
+struct MulBf16 {
+  float* c;
+  int64_t ldc;
+  const uint16_t* a;  // (rows, 2 * kpairs) bf16, lda elements apart
+  int64_t lda;
+  const uint16_t* b;  // panel p begins at b + p * ldb: [kpairs][16][2]
+  int64_t ldb;
+  int64_t rows, kpairs, panels;
+  float scale;
+  const float* lane_scale;
+  bool accumulate;
+};
+
+// y[i * ldy + n] = sum over k of x[i, k] * w[n, k] for n < rows, i < m: accumulators along k, for few rows of x.
+// W is read once for every four or eight rows of x. The sum's order does not depend on rows or m.
+struct Dot {
+  float* y;
+  int64_t ldy;
+  const void* w;  // (rows, k) contiguous
+  const void* x;  // (m, k) ldx apart: float32 for dot_f32_*, bf16 for dot_bf16_*
+  int64_t ldx;    // dot_bf16_*: the row is zero from k up to a multiple of 64
+  int64_t rows, m, k;
+  const float* w_scale;  // of each 128 of k, the same for all rows, or null
+  const float* x_scale;  // (m, ceil(k / 128)), ldxs apart, or null (only with w_scale)
+  int64_t ldxs;
+};
+
+struct Tiles {
+  void (*mul_f32)(const MulF32&);
+  void (*mul_bf16)(const MulBf16&);  // null: no unit for bf16; round the values and use float32
+
+  void (*dot_f32_f32)(const Dot&);  // by the type of w
+  void (*dot_f32_bf16)(const Dot&);
+  void (*dot_f32_f16)(const Dot&);
+  void (*dot_f32_e4m3)(const Dot&);
+  void (*dot_bf16_bf16)(const Dot&);  // null without mul_bf16
+  void (*dot_bf16_e4m3)(const Dot&);
+
+  // Rows of n values; exact (e4m3 and f16 subnormals, infinities and NaN included).
+  void (*widen_bf16)(float* out, const void* in, int64_t n);
+  void (*widen_f16)(float* out, const void* in, int64_t n);
+  void (*widen_e4m3)(float* out, const void* in, int64_t n);
+  void (*widen_e4m3_bf16)(uint16_t* out, const void* in, int64_t n);
+  // To the nearest bf16, ties to even; as bf16, or kept as float32. With mul_bf16 results below 2^-126 may be zero.
+  void (*round_bf16)(uint16_t* out, const float* in, int64_t n);
+  void (*round_f32)(float* out, const float* in, int64_t n);
+
+  // out[c * ldo + r] = in[r * ldi + c] for 32-bit values: x rows to float32 panels (ldo = 16), rows of bf16 pairs to
+  // bf16 panels, C back to rows.
+  void (*transpose32)(void* out, int64_t ldo, const void* in, int64_t ldi, int64_t rows, int64_t cols);
+  // bf16 panels whose lanes are the columns of w (k, n), ldw apart: rows 2i and 2i + 1 interleaved; an odd last row is
+  // paired with zeros, lanes from n on are zero. Panel p at b + p * ldb, ceil(n / 16) panels.
+  void (*pair_rows)(uint16_t* b, int64_t ldb, const uint16_t* w, int64_t ldw, int64_t k, int64_t n);
+
+  // One row in tiles of 128: scales (ceil(n/128),) and codes or the codes' values, whichever is not null.
+  void (*quantize)(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0);
+};
+
+// The table of an instruction set, made of its own primitives and those of the sets below it; null for the reference
+// and where it is not built. Whether the machine has the set is not looked at.
+const Tiles* TilesOf(Isa isa);
+
+// Parts of them: tables of the portable vector code (simd/tiles.cpp); null where not built.
+const Tiles* TilesSse4();
+const Tiles* TilesAvx2();
+const Tiles* TilesAvx512();
+const Tiles* TilesNeon();
+// Puts the primitives of an instruction set into a table that holds those of the one below (x86/*.cpp); false where
+// not built.
+bool AddAvx512Bf16(Tiles* tiles);
+bool AddAmx(Tiles* tiles);
+
+}  // namespace fathom::kernels

@@ -1,0 +1,104 @@
+// mul_bf16 on AMX tiles: rows of A (the weight, where it lies) are A tiles of 16 rows x 32 values, a panel of B is a
+// B tile every 16 pairs, C blocks are 32 rows x 2 panels in four tiles. Ends of rows and of k are copied into zeroed
+// tiles. No intrinsics but those of amx_tiles.h: this file is built a second time, emulated, for the tests.
+#include "kernels/tiles.h"
+#include "kernels/x86/amx_tiles.h"
+
+namespace fathom::kernels {
+namespace {
+
+constexpr int64_t kTilePairs = 16;
+constexpr int64_t kRowBytes = amx::kTileBytes;
+
+struct alignas(64) TileBuffer {
+  uint8_t bytes[amx::kTileRows * amx::kTileBytes];
+};
+
+template <int kT>
+inline void LoadPart(const uint16_t* from, int64_t ld, int64_t rows, int64_t pairs) {
+  if (rows == amx::kTileRows && pairs == kTilePairs) {
+    amx::Load<kT>(from, 2 * ld);
+    return;
+  }
+  TileBuffer part{};
+  for (int64_t r = 0; r < rows; ++r) {
+    __builtin_memcpy(part.bytes + r * kRowBytes, from + r * ld, static_cast<unsigned long>(4 * pairs));
+  }
+  amx::Load<kT>(part.bytes, kRowBytes);
+}
+
+template <int kT>
+inline void StorePart(const MulBf16& m, int64_t row, int64_t rows, int64_t panel) {
+  alignas(64) float sum[amx::kTileRows][kLanes];
+  amx::Store<kT>(sum, kRowBytes);
+  alignas(64) float scale[kLanes];
+  for (int64_t j = 0; j < kLanes; ++j) scale[j] = m.lane_scale ? m.scale * m.lane_scale[panel * kLanes + j] : m.scale;
+  for (int64_t r = 0; r < rows; ++r) {
+    float* c = m.c + (row + r) * m.ldc + panel * kLanes;
+    if (m.accumulate) {
+      for (int64_t j = 0; j < kLanes; ++j) c[j] += sum[r][j] * scale[j];
+    } else {
+      for (int64_t j = 0; j < kLanes; ++j) c[j] = sum[r][j] * scale[j];
+    }
+  }
+}
+
+// kA x kB tiles of C: kA * 16 rows (the last tile may be short), kB panels. C in tiles 0..3, A in 4 and 5, B in 6, 7.
+template <int kA, int kB>
+inline void Block(const MulBf16& m, int64_t row, int64_t panel) {
+  const int64_t left = m.rows - row;
+  const int64_t rows0 = left < 16 ? left : 16, rows1 = left < 32 ? left - 16 : 16;
+  const uint16_t* a = m.a + row * m.lda;
+  const uint16_t* b = m.b + panel * m.ldb;
+  amx::Zero<0>();
+  if constexpr (kB == 2) amx::Zero<1>();
+  if constexpr (kA == 2) amx::Zero<2>();
+  if constexpr (kA == 2 && kB == 2) amx::Zero<3>();
+  for (int64_t k = 0; k < m.kpairs; k += kTilePairs) {
+    const int64_t pairs = m.kpairs - k < kTilePairs ? m.kpairs - k : kTilePairs;
+    LoadPart<6>(b + k * 2 * kLanes, 2 * kLanes, pairs, kTilePairs);
+    LoadPart<4>(a + 2 * k, m.lda, rows0, pairs);
+    amx::DotBf16<0, 4, 6>();
+    if constexpr (kB == 2) {
+      LoadPart<7>(b + m.ldb + k * 2 * kLanes, 2 * kLanes, pairs, kTilePairs);
+      amx::DotBf16<1, 4, 7>();
+    }
+    if constexpr (kA == 2) {
+      LoadPart<5>(a + 16 * m.lda + 2 * k, m.lda, rows1, pairs);
+      amx::DotBf16<2, 5, 6>();
+      if constexpr (kB == 2) amx::DotBf16<3, 5, 7>();
+    }
+  }
+  StorePart<0>(m, row, rows0, panel);
+  if constexpr (kB == 2) StorePart<1>(m, row, rows0, panel + 1);
+  if constexpr (kA == 2) StorePart<2>(m, row + 16, rows1, panel);
+  if constexpr (kA == 2 && kB == 2) StorePart<3>(m, row + 16, rows1, panel + 1);
+}
+
+template <int kB>
+inline void Panels(const MulBf16& m, int64_t panel) {
+  int64_t row = 0;
+  for (; row + 16 < m.rows; row += 32) Block<2, kB>(m, row, panel);
+  if (row < m.rows) Block<1, kB>(m, row, panel);
+}
+
+void Mul(const MulBf16& m) {
+  amx::Configure(amx::TileConfig());
+  int64_t panel = 0;
+  for (; panel + 2 <= m.panels; panel += 2) Panels<2>(m, panel);
+  if (panel < m.panels) Panels<1>(m, panel);
+  amx::Release();
+}
+
+}  // namespace
+
+#ifdef FATHOM_AMX_EMULATED
+bool AddAmxEmulated(Tiles* tiles) {
+#else
+bool AddAmx(Tiles* tiles) {
+#endif
+  tiles->mul_bf16 = Mul;
+  return true;
+}
+
+}  // namespace fathom::kernels

@@ -1,0 +1,108 @@
+// Vectors shared by the AVX512-BF16 and AMX files. Everything has internal linkage: each file compiles its own copy
+// under its own instruction-set flags.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fathom::kernels::avx512 {
+namespace {
+
+constexpr int64_t kScaleBlock = 128;  // kFp8Block of core/dtype.h
+
+inline __m512 DotPairs(__m512 acc, __m512i a, __m512i b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
+
+inline __m512i BroadcastPair(const uint16_t* p) {
+  int pair;
+  __builtin_memcpy(&pair, p, sizeof pair);
+  return _mm512_set1_epi32(pair);
+}
+
+inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+inline __mmask16 FirstLanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1); }
+
+// E4M3 to bf16 for 64 codes: both bytes of the result by look-up of the 7 magnitude bits, the sign or-ed in.
+struct E4m3Table {
+  __m512i low[2], high[2], order, sign;
+
+  static inline E4m3Table Make();
+
+  // Elements 0..31 and 32..63.
+  inline void Widen(__m512i codes, __m512i* first, __m512i* second) const {
+    // The unpack below works within quarters: bring the eight bytes that it takes to where it takes them.
+    codes = _mm512_permutexvar_epi64(order, codes);
+    const __m512i l = _mm512_permutex2var_epi8(low[0], codes, low[1]);
+    const __m512i h = _mm512_permutex2var_epi8(high[0], codes, high[1]);
+    const __m512i s = _mm512_ternarylogic_epi64(h, codes, sign, 0xf8);  // h | (codes & sign)
+    *first = _mm512_unpacklo_epi8(l, s);
+    *second = _mm512_unpackhi_epi8(l, s);
+  }
+};
+
+struct E4m3Bytes {
+  alignas(64) uint8_t low[128], high[128];
+};
+
+constexpr E4m3Bytes MakeE4m3Bytes() {
+  E4m3Bytes t{};
+  for (int code = 0; code < 128; ++code) {
+    const int exponent = code >> 3, mantissa = code & 7;
+    int bits = 0;
+    if (code == 127) {
+      bits = 0x7fc0;
+    } else if (exponent > 0) {
+      bits = ((exponent + 120) << 7) | (mantissa << 4);
+    } else if (mantissa > 0) {  // mantissa * 2^-9, normal in bf16
+      const int top = mantissa >= 4 ? 2 : mantissa >= 2 ? 1 : 0;
+      bits = ((127 - 9 + top) << 7) | (((mantissa << (7 - top)) & 0x7f));
+    }
+    t.low[code] = static_cast<uint8_t>(bits & 0xff);
+    t.high[code] = static_cast<uint8_t>(bits >> 8);
+  }
+  return t;
+}
+constexpr E4m3Bytes kE4m3Bytes = MakeE4m3Bytes();
+
+inline E4m3Table E4m3Table::Make() {
+  E4m3Table t;
+  for (int i = 0; i < 2; ++i) {
+    t.low[i] = _mm512_load_si512(kE4m3Bytes.low + 64 * i);
+    t.high[i] = _mm512_load_si512(kE4m3Bytes.high + 64 * i);
+  }
+  t.order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+  t.sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  return t;
+}
+
+// 16 x 16 values of 32 bits.
+inline void Transpose16(__m512i v[16]) {
+  __m512i t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 4) {  // v[4q + j]: column 4l + j of rows 4q .. 4q + 3 in quarter l
+    v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < 4; ++j) {  // quarters gathered: a 4 x 4 transposition of 128-bit pieces
+    const __m512i a = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x44), b = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x44);
+    const __m512i c = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xee), d = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xee);
+    t[j] = _mm512_shuffle_i32x4(a, b, 0x88);
+    t[4 + j] = _mm512_shuffle_i32x4(a, b, 0xdd);
+    t[8 + j] = _mm512_shuffle_i32x4(c, d, 0x88);
+    t[12 + j] = _mm512_shuffle_i32x4(c, d, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) v[i] = t[i];
+}
+
+}  // namespace
+}  // namespace fathom::kernels::avx512

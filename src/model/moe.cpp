@@ -12,6 +12,17 @@ kernels::TopkMethod Method(const std::string& name) {
   return kernels::TopkMethod::kGroupLimitedGreedy;
 }
 
+// gate = silu(gate) * up over n values, as rows of a length that threads can share.
+void SwigluFlat(Context& ctx, float* gate, const float* up, int64_t n) {
+  constexpr int64_t kRow = 2048;
+  const int64_t rows = n / kRow, rest = n % kRow, at = rows * kRow;
+  if (rows > 0)
+    kernels::Swiglu(ctx, {.y = gate, .ldy = kRow, .gate = gate, .up = up, .ldx = kRow, .rows = rows, .n = kRow});
+  if (rest > 0)
+    kernels::Swiglu(ctx,
+                    {.y = gate + at, .ldy = rest, .gate = gate + at, .up = up + at, .ldx = rest, .rows = 1, .n = rest});
+}
+
 // Rows that go through one feed-forward: y (rows, d) = down(silu(gate(x)) * up(x)).
 struct GatedRows {
   const MlpParams* params;
@@ -37,8 +48,7 @@ void GatedMlp(const Env& env, std::span<const GatedRows> groups, int64_t d) {
     at += g.rows * n;
   }
   env.Linear(jobs);
-  if (!env.planning())
-    kernels::Swiglu(env.ctx, {.y = gate, .ldy = total, .gate = gate, .up = up, .ldx = total, .rows = 1, .n = total});
+  if (!env.planning()) SwigluFlat(env.ctx, gate, up, total);
   jobs.clear();
   at = 0;
   for (const GatedRows& g : groups) {

@@ -1,12 +1,12 @@
 // Row operations: choice of an implementation, rows dealt out to the threads. Rows are independent, so results do not
 // depend on how they are dealt.
 #include <algorithm>
-#include <array>
 #include <atomic>
 
 #include "kernels/ops.h"
 #include "kernels/reference/elementwise.h"
 #include "kernels/registry.h"
+#include "kernels/simd/elementwise.h"
 
 namespace fathom::kernels {
 namespace {
@@ -16,27 +16,32 @@ constexpr int64_t kValuesPerTask = 1 << 14;
 template <class Args>
 using RowsEntry = Entry<void (*)(const Args&, int64_t begin, int64_t end), Args>;
 
-constexpr std::array<RowsEntry<RmsNormArgs>, 1> kRmsNorm = {{{"reference", Isa::kReference, reference::RmsNorm}}};
-constexpr std::array<RowsEntry<RopeArgs>, 1> kRope = {{{"reference", Isa::kReference, reference::Rope}}};
-constexpr std::array<RowsEntry<SwigluArgs>, 1> kSwiglu = {{{"reference", Isa::kReference, reference::Swiglu}}};
-constexpr std::array<RowsEntry<CombineArgs>, 1> kCombine = {{{"reference", Isa::kReference, reference::Combine}}};
-constexpr std::array<RowsEntry<EmbedArgs>, 1> kEmbed = {{{"reference", Isa::kReference, reference::Embed}}};
-constexpr std::array<RowsEntry<CacheWriteArgs>, 1> kCacheWrite = {
-    {{"reference", Isa::kReference, reference::CacheWrite}}};
-constexpr std::array<RowsEntry<CacheReadArgs>, 1> kCacheRead = {{{"reference", Isa::kReference, reference::CacheRead}}};
+constexpr RowsEntry<RmsNormArgs> kRmsNorm[] = {FATHOM_SIMD_ENTRIES(RmsNorm),
+                                               {"reference", Isa::kReference, reference::RmsNorm}};
+constexpr RowsEntry<RopeArgs> kRope[] = {FATHOM_SIMD_ENTRIES(Rope), {"reference", Isa::kReference, reference::Rope}};
+constexpr RowsEntry<SwigluArgs> kSwiglu[] = {FATHOM_SIMD_ENTRIES(Swiglu),
+                                             {"reference", Isa::kReference, reference::Swiglu}};
+constexpr RowsEntry<CombineArgs> kCombine[] = {FATHOM_SIMD_ENTRIES(Combine),
+                                               {"reference", Isa::kReference, reference::Combine}};
+constexpr RowsEntry<EmbedArgs> kEmbed[] = {FATHOM_SIMD_ENTRIES(Embed),
+                                           {"reference", Isa::kReference, reference::Embed}};
+constexpr RowsEntry<CacheWriteArgs> kCacheWrite[] = {FATHOM_SIMD_ENTRIES(CacheWrite),
+                                                     {"reference", Isa::kReference, reference::CacheWrite}};
+constexpr RowsEntry<CacheReadArgs> kCacheRead[] = {FATHOM_SIMD_ENTRIES(CacheRead),
+                                                   {"reference", Isa::kReference, reference::CacheRead}};
 // One row of n values a call.
 struct FirstNonFiniteArgs {
   const float* x = nullptr;
   int64_t n = 0;
 };
 using FirstNonFiniteEntry = Entry<int64_t (*)(const float* x, int64_t n), FirstNonFiniteArgs>;
-constexpr std::array<FirstNonFiniteEntry, 1> kFirstNonFinite = {
-    {{"reference", Isa::kReference, reference::FirstNonFinite}}};
+constexpr FirstNonFiniteEntry kFirstNonFinite[] = {FATHOM_SIMD_ENTRIES(FirstNonFinite),
+                                                   {"reference", Isa::kReference, reference::FirstNonFinite}};
 
 // values: elements that a row costs.
 template <class Args, size_t n>
-void RunRows(Context& ctx, std::string_view op, const std::array<RowsEntry<Args>, n>& table, const Args& args,
-             int64_t rows, int64_t values) {
+void RunRows(Context& ctx, std::string_view op, const RowsEntry<Args> (&table)[n], const Args& args, int64_t rows,
+             int64_t values) {
   FATHOM_CHECK(rows >= 0 && values >= 0);
   const auto fn = Choose(ctx, op, std::span<const RowsEntry<Args>>(table), args).fn;
   const int64_t grain = std::max<int64_t>(kValuesPerTask / std::max<int64_t>(values, 1), 1);

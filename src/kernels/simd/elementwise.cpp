@@ -1,0 +1,214 @@
+#include "kernels/simd/elementwise.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/simd/elementwise.cpp"
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/simd/vec-inl.h"
+
+#ifdef FATHOM_SIMD_NAMESPACE
+HWY_BEFORE_NAMESPACE();
+namespace fathom::kernels::FATHOM_SIMD_NAMESPACE {
+namespace {
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+// f(i, load, store) over [0, n) in vectors; the last, short one goes through masked copies. load(p) reads at p + i,
+// store(v, p) writes there.
+template <class F>
+HWY_INLINE void ForVectors(int64_t n, const F& f) {
+  const D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    f([d, i](const auto* p) HWY_ATTR { return LoadF32(d, p + i); },
+      [d, i](V v, float* p) HWY_ATTR { hn::StoreU(v, d, p + i); });
+  }
+  if (i < n) {
+    f([d, i, n](const auto* p) HWY_ATTR { return LoadTail(d, p + i, n - i); },
+      [d, i, n](V v, float* p) HWY_ATTR { StoreTail(d, v, p + i, n - i); });
+  }
+}
+
+template <class T>
+HWY_INLINE void ScaleByWeight(float* y, const float* x, const T* weight, float inverse, int64_t n) {
+  const V factor = hn::Set(D(), inverse);
+  ForVectors(n, [=](const auto& load, const auto& store)
+                    HWY_ATTR { store(hn::Mul(hn::Mul(load(x), factor), load(weight)), y); });
+}
+
+HWY_INLINE float SumOfSquares(const float* x, int64_t n) {
+  const D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    const V a = hn::LoadU(d, x + i), b = hn::LoadU(d, x + i + lanes);
+    const V c = hn::LoadU(d, x + i + 2 * lanes), e = hn::LoadU(d, x + i + 3 * lanes);
+    s0 = hn::MulAdd(a, a, s0);
+    s1 = hn::MulAdd(b, b, s1);
+    s2 = hn::MulAdd(c, c, s2);
+    s3 = hn::MulAdd(e, e, s3);
+  }
+  for (; i < n; i += lanes) {
+    const V a = i + lanes <= n ? hn::LoadU(d, x + i) : LoadTail(d, x + i, n - i);
+    s0 = hn::MulAdd(a, a, s0);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+}
+
+template <class T>
+HWY_INLINE void Widen(float* y, const T* x, int64_t n) {
+  ForVectors(n, [=](const auto& load, const auto& store) HWY_ATTR { store(load(x), y); });
+}
+
+void WidenAny(float* y, const std::byte* x, DType dtype, int64_t n) {
+  if (dtype == DType::kF32) {
+    Widen(y, reinterpret_cast<const float*>(x), n);
+  } else if (dtype == DType::kBF16) {
+    Widen(y, reinterpret_cast<const bf16*>(x), n);
+  } else {
+    Widen(y, reinterpret_cast<const f16*>(x), n);
+  }
+}
+
+HWY_INLINE V Silu(V x) {
+  const D d;
+  const V one = hn::Set(d, 1.0f);
+  return hn::Div(x, hn::Add(one, Exp(d, hn::Neg(x))));
+}
+
+}  // namespace
+
+void RmsNorm(const RmsNormArgs& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float* x = args.x + row * args.ldx;
+    float* y = args.y + row * args.ldy;
+    const float mean = SumOfSquares(x, args.n) / static_cast<float>(args.n);
+    const float inverse = 1.0f / __builtin_sqrtf(mean + args.eps);
+    if (args.weight_dtype == DType::kF32) {
+      ScaleByWeight(y, x, static_cast<const float*>(args.weight), inverse, args.n);
+    } else if (args.weight_dtype == DType::kBF16) {
+      ScaleByWeight(y, x, static_cast<const bf16*>(args.weight), inverse, args.n);
+    } else {
+      ScaleByWeight(y, x, static_cast<const f16*>(args.weight), inverse, args.n);
+    }
+  }
+}
+
+// A row's cosines and signed sines are doubled once, to stand under both values of a pair, and used for all heads.
+void Rope(const RopeArgs& args, int64_t begin, int64_t end) {
+  constexpr int64_t kChunk = 256;
+  const D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN float cos[kChunk], sin[kChunk];
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t table = args.positions[row] * (args.dim / 2);
+    for (int64_t at = 0; at < args.dim; at += kChunk) {
+      const int64_t n = args.dim - at < kChunk ? args.dim - at : kChunk;
+      for (int64_t i = 0; i < n; ++i) {
+        const float s = args.sin[table + (at + i) / 2];
+        cos[i] = args.cos[table + (at + i) / 2];
+        sin[i] = i % 2 ? s : -s;
+      }
+      for (int64_t head = 0; head < args.heads; ++head) {
+        float* x = args.x + row * args.row_stride + head * args.head_stride + at;
+        const auto rotate = [&](V v, int64_t i) HWY_ATTR {
+          return hn::MulAdd(hn::Shuffle2301(v), hn::Load(d, sin + i), hn::Mul(v, hn::Load(d, cos + i)));
+        };
+        int64_t i = 0;
+        for (; i + lanes <= n; i += lanes) hn::StoreU(rotate(hn::LoadU(d, x + i), i), d, x + i);
+        if (i < n) StoreTail(d, rotate(LoadTail(d, x + i, n - i), i), x + i, n - i);
+      }
+    }
+  }
+}
+
+void Swiglu(const SwigluArgs& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float* gate = args.gate + row * args.ldx;
+    const float* up = args.up + row * args.ldx;
+    float* y = args.y + row * args.ldy;
+    ForVectors(args.n,
+               [=](const auto& load, const auto& store) HWY_ATTR { store(hn::Mul(Silu(load(gate)), load(up)), y); });
+  }
+}
+
+void Combine(const CombineArgs& args, int64_t begin, int64_t end) {
+  const D d;
+  for (int64_t t = begin; t < end; ++t) {
+    float* y = args.y + t * args.ldy;
+    const int32_t* rows = args.row_of + t * args.top_k;
+    const float* weights = args.weights + t * args.top_k;
+    ForVectors(args.n, [&](const auto& load, const auto& store) HWY_ATTR {
+      V sum = load(y);
+      for (int64_t k = 0; k < args.top_k; ++k) {
+        if (rows[k] >= 0) sum = hn::MulAdd(hn::Set(d, weights[k]), load(args.x + rows[k] * args.ldx), sum);
+      }
+      store(sum, y);
+    });
+  }
+}
+
+void Embed(const EmbedArgs& args, int64_t begin, int64_t end) {
+  const auto* table = static_cast<const std::byte*>(args.table);
+  for (int64_t row = begin; row < end; ++row) {
+    WidenAny(args.y + row * args.ldy, table + args.ids[row] * args.n * SizeOf(args.table_dtype), args.table_dtype,
+             args.n);
+  }
+}
+
+void CacheWrite(const CacheWriteArgs& args, int64_t begin, int64_t end) {
+  const D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t n = args.cache.width;
+  for (int64_t row = begin; row < end; ++row) {
+    const float* x = args.x + row * args.ldx;
+    std::byte* to = args.cache.Row(args.position + row);
+    if (args.cache.dtype == DType::kF32) {
+      Widen(reinterpret_cast<float*>(to), x, n);
+      continue;
+    }
+    auto* y = reinterpret_cast<bf16*>(to);
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) StoreBf16(d, hn::LoadU(d, x + i), y + i);
+    for (; i < n; ++i) y[i].bits = F32ToBf16(x[i]);
+  }
+}
+
+void CacheRead(const CacheReadArgs& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const std::byte* from = args.cache.Row(args.begin + row) + args.column * SizeOf(args.cache.dtype);
+    WidenAny(args.y + row * args.ldy, from, args.cache.dtype, args.n);
+  }
+}
+
+int64_t FirstNonFinite(const float* x, int64_t n) {
+  const hn::ScalableTag<uint32_t> du;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(du));
+  const auto* bits = reinterpret_cast<const uint32_t*>(x);
+  const auto exponent = hn::Set(du, 0x7f800000u);
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    auto bad = hn::MaskFromVec(hn::Zero(du));
+    for (int64_t k = 0; k < 4; ++k) {
+      bad = hn::Or(bad, hn::Eq(hn::And(hn::LoadU(du, bits + i + k * lanes), exponent), exponent));
+    }
+    if (!hn::AllFalse(du, bad)) break;
+  }
+  for (; i < n; ++i) {
+    if ((bits[i] & 0x7f800000u) == 0x7f800000u) return i;
+  }
+  return -1;
+}
+
+void ExpInPlace(float* x, int64_t n) {
+  const D d;
+  ForVectors(n, [=](const auto& load, const auto& store) HWY_ATTR { store(Exp(d, load(x)), x); });
+}
+
+}  // namespace fathom::kernels::FATHOM_SIMD_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // FATHOM_SIMD_NAMESPACE

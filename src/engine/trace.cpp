@@ -24,6 +24,19 @@ void Append(TracedTensor& t, const TensorView& v) {
 
 }  // namespace
 
+double TraceTolerance(model::Compute compute, int64_t layer) {
+  const double blocks = static_cast<double>(layer) + 1;
+  switch (compute) {
+    case model::Compute::kF32:
+      return 0x1p-24 * 1024 * blocks;
+    case model::Compute::kBf16:
+      return 0x1p-9 * 16 * blocks;
+    case model::Compute::kW8A8:
+      return 0x1p-5 * blocks;
+  }
+  return 0;
+}
+
 int64_t TracedTensor::rows() const {
   return static_cast<int64_t>(dtype == DType::kF32 ? f32.size() : i32.size()) / std::max<int64_t>(cols, 1);
 }

@@ -36,6 +36,13 @@ struct TraceOptions {
   std::map<int64_t, std::vector<float>> inputs;
 };
 
+// Relative L2 difference to exact arithmetic from which a tensor behind `layer` + 1 blocks counts as departed. A block
+// rounds each value about ten times in a row, and a sum of K terms adds sqrt(K), some 30 to 100, roundings of its size,
+// so eps * 1024 a block holds what float32 does (eps 2^-24); bf16 rounds only the products' inputs, whose errors
+// average out: 16 * 2^-9; an E4M3 code is off by up to 2^-4 of its value, and by half of that for a whole row where one
+// code in four rounds the other way: 2^-5.
+double TraceTolerance(model::Compute compute, int64_t layer);
+
 Trace RunTrace(Context& ctx, const model::Transformer& transformer, std::span<const int32_t> ids,
                const TraceOptions& options);
 

@@ -1,12 +1,11 @@
 #include "core/machine.h"
 
+#include <fathom_commit.h>  // generated: cmake/commit.cmake
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <sstream>
-
-#include "core/commit.h"
 
 namespace fathom {
 namespace {

@@ -22,6 +22,10 @@ function(fathom_folder name)
   target_link_libraries(fathom_${name} PUBLIC ${ARG_PACKAGES})
 endfunction()
 
+# The test programs of each label.
+add_custom_target(fast_tests)
+add_custom_target(slow_tests)
+
 # A test program; each TEST is a ctest entry (one that calls GTEST_SKIP is counted as skipped). Labels: `fast` (the
 # default: all of them together within a minute or two, and run again under sanitizers) or `slow`.
 # fathom_cross_tests(golden_test SOURCES golden_test.cpp DEPENDS checkpoint model LABELS slow)
@@ -39,6 +43,9 @@ function(fathom_cross_tests target)
   if(NOT ARG_LABELS)
     set(ARG_LABELS fast)
   endif()
+  foreach(label ${ARG_LABELS})
+    add_dependencies(${label}_tests ${target})
+  endforeach()
   gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300)
 endfunction()
 

@@ -27,12 +27,14 @@ endif()
 
 add_library(fathom_flags INTERFACE)
 # No contraction: a fused multiply-add appears only where a kernel asks for it, so every build gives the same bits.
-target_compile_options(fathom_flags INTERFACE -Wall -Wextra -Wshadow=local -Wno-psabi -ffp-contract=off -fno-math-errno)
+target_compile_options(fathom_flags INTERFACE -Wall -Wextra -Wno-psabi -ffp-contract=off -fno-math-errno)
 if(FATHOM_WERROR)
   target_compile_options(fathom_flags INTERFACE -Werror)
 endif()
-if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  target_compile_options(fathom_flags INTERFACE -Wno-shadow)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(fathom_flags INTERFACE -Wshadow=local)
+else()  # -Wno-maybe-uninitialized and the like, which single files need under GCC
+  target_compile_options(fathom_flags INTERFACE -Wno-unknown-warning-option)
 endif()
 if(FATHOM_SANITIZE)
   target_compile_options(fathom_flags INTERFACE -fsanitize=${FATHOM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -84,24 +84,52 @@ TokenId VocabularyMap::Find(std::string_view token) const {
   return -1;
 }
 
+void Bpe::SetPair(uint32_t left, uint32_t right, uint32_t made) {
+  const uint64_t key = uint64_t{left} << kPartBits | right;
+  const uint64_t hash = key * kHash;
+  pair_filter_[hash >> (pair_shift_ + 3)] |= uint64_t{1} << (hash >> (pair_shift_ - 3) & 63);
+  uint64_t i = hash >> pair_shift_;
+  while (pairs_[i] != kEmpty && pairs_[i] >> kPartBits != key) i = (i + 1) & pair_mask_;
+  pairs_[i] = key << kPartBits | made;
+}
+
 Result<Bpe> Bpe::Make(const BpeSource& source) {
   Bpe out;
+  if (source.merges.size() > kMaxMerges) {
+    return Error("tokenizer.json: too many merges", fmt::format("{}", source.merges.size()),
+                 fmt::format("at most {}", kMaxMerges));
+  }
   const VocabularyMap map(source.vocabulary);
-  for (int b = 0, next = 256; b < 256; ++b) {
+  TokenId most = 0;
+  for (const auto& [name, id] : source.vocabulary) most = std::max(most, id);
+  std::vector<uint32_t> part_of(most + 1, kNone);  // by token id: the part that the merges so far make of it
+  const size_t parts = kBytes + source.merges.size();
+  out.ids_.resize(parts);
+  out.parts_.resize(parts);
+  for (uint32_t b = 0, next = 256; b < kBytes; ++b) {
     std::string name;
-    AppendUtf8(IsPrintableByte(b) ? b : next++, name);
-    out.byte_ids_[b] = map.Find(name);
-    if (out.byte_ids_[b] < 0) {
+    AppendUtf8(IsPrintableByte(static_cast<int>(b)) ? b : next++, name);
+    out.ids_[b] = map.Find(name);
+    if (out.ids_[b] < 0) {
       return Error("tokenizer.json: model.vocab is not byte-level",
                    fmt::format("no token for the byte 0x{:02X} (\"{}\")", b, name),
                    "a token for each of the 256 bytes");
     }
+    out.parts_[b] = {b, b, kNone, 1};
+    part_of[out.ids_[b]] = b;
   }
-  const size_t slots = std::bit_ceil(source.merges.size() * 2 + 2);
-  out.pairs_.assign(slots, {0, kNoMerge});
-  out.mask_ = slots - 1;
-  out.shift_ = 64 - std::countr_zero(slots);
-  out.merged_.resize(source.merges.size());
+
+  const size_t slots = std::bit_ceil(source.merges.size() * 2 + 16);
+  out.pair_filter_.assign(slots / 8, 0);
+  out.pairs_.assign(slots, kEmpty);
+  out.pair_mask_ = slots - 1;
+  out.pair_shift_ = 64 - std::countr_zero(slots);
+  out.one_pass_ = true;
+  struct Ids {
+    TokenId left, right;
+  };
+  std::vector<Ids> merges;
+  merges.reserve(source.merges.size());
   std::string joined;
   for (size_t rank = 0; rank < source.merges.size(); ++rank) {
     const auto& [left, right] = source.merges[rank];
@@ -112,15 +140,26 @@ Result<Bpe> Bpe::Make(const BpeSource& source) {
                    fmt::format("merge {}: \"{}\" and \"{}\", joined \"{}\"", rank, left, right, joined),
                    "all three in model.vocab");
     }
-    out.merged_[rank] = m;
-    const uint64_t key = PairKey(l, r);
-    uint64_t i = (key * 0x9E3779B97F4A7C15u) >> out.shift_;
-    while (out.pairs_[i].rank != kNoMerge && out.pairs_[i].pair != key) i = (i + 1) & out.mask_;
-    out.pairs_[i] = {key, static_cast<uint32_t>(rank)};  // a pair named twice: the last, as in Hugging Face's map
+    merges.push_back({l, r});
+    const auto part = static_cast<uint32_t>(kBytes + rank);
+    out.ids_[part] = m;
+    if (part_of[l] == kNone || part_of[r] == kNone || part_of[m] != kNone) {
+      out.one_pass_ = false;  // not in order, or made twice
+    } else {
+      out.parts_[part] = {part_of[l], part_of[r], kNone, out.parts_[part_of[l]].length + out.parts_[part_of[r]].length};
+    }
+    if (part_of[m] == kNone) part_of[m] = part;
   }
-  out.byte_pair_rank_.resize(256 * 256);
-  for (int a = 0; a < 256; ++a) {
-    for (int b = 0; b < 256; ++b) out.byte_pair_rank_[a * 256 + b] = out.Rank(out.byte_ids_[a], out.byte_ids_[b]);
+  // Two merges that make the same token, or a merge of what only a later one makes: symbols are then named by the first
+  // merge that makes the token. A pair named twice has the rank of the last, as in Hugging Face's map.
+  for (size_t rank = 0; rank < merges.size(); ++rank) {
+    const uint32_t l = part_of[merges[rank].left], r = part_of[merges[rank].right];
+    if (l != kNone && r != kNone) out.SetPair(l, r, static_cast<uint32_t>(kBytes + rank));
+  }
+  if (out.one_pass_) out.one_pass_ = out.MakeTrie();
+  if (!out.one_pass_) {
+    out.canonical_.resize(parts);
+    for (size_t part = 0; part < parts; ++part) out.canonical_[part] = part_of[out.ids_[part]];
   }
   if (source.ignore_merges) {
     out.ignore_merges_ = true;
@@ -132,102 +171,210 @@ Result<Bpe> Bpe::Make(const BpeSource& source) {
   return out;
 }
 
-void Bpe::Encode(std::string_view piece, BpeScratch& scratch, std::vector<TokenId>& out) const {
-  if (piece.size() == 1) {
-    out.push_back(byte_ids_[static_cast<unsigned char>(piece[0])]);
-    return;
+// Do merges of rank below `limit` (as a part) cross the border between two neighbouring parts? Their histories are run
+// backwards: always the younger of the two parts at the border is taken apart. What the pair at the border would make
+// is made if it is of lower rank than the merges that took the two away; where it is the same merge, the leftmost
+// happens first.
+bool Bpe::Crossed(uint32_t left, uint32_t right, uint32_t limit) const {
+  for (;;) {
+    if (Pair(left, right) < limit) return true;  // kNone is never below
+    if (left > right) {
+      if (left < kBytes) return false;
+      limit = left;
+      left = parts_[left].right;
+    } else {
+      if (right < kBytes) return false;
+      limit = right + 1;
+      right = parts_[right].left;
+    }
   }
+}
+
+uint32_t Bpe::Child(uint32_t node, unsigned char byte) const {
+  const uint64_t key = uint64_t{node} << 8 | byte;
+  for (uint64_t i = (key * kHash) >> child_shift_;; i = (i + 1) & child_mask_) {
+    const uint64_t slot = children_[i];
+    if (slot >> 32 == key) return static_cast<uint32_t>(slot);
+    if (slot == kEmpty) return kNone;
+  }
+}
+
+void Bpe::SetChild(uint32_t node, unsigned char byte, uint32_t child) {
+  if ((child_count_ + 1) * 2 > children_.size()) {
+    std::vector<uint64_t> old(std::max<size_t>(children_.size() * 2, 1024), kEmpty);
+    std::swap(old, children_);
+    child_mask_ = children_.size() - 1;
+    child_shift_ = 64 - std::countr_zero(children_.size());
+    child_count_ = 0;
+    for (const uint64_t slot : old) {
+      if (slot != kEmpty)
+        SetChild(static_cast<uint32_t>(slot >> 40), static_cast<unsigned char>(slot >> 32),
+                 static_cast<uint32_t>(slot));
+    }
+  }
+  const uint64_t key = uint64_t{node} << 8 | byte;
+  uint64_t i = (key * kHash) >> child_shift_;
+  while (children_[i] != kEmpty) i = (i + 1) & child_mask_;
+  children_[i] = key << 32 | child;
+  ++child_count_;
+}
+
+// False if the trie would have more nodes than a slot can name.
+bool Bpe::MakeTrie() {
+  const auto parts = static_cast<uint32_t>(parts_.size());
+  std::vector<uint8_t> stable(parts, 1);  // encodes to itself; only such parts are ever in an encoding
+  std::vector<uint32_t> by_length;
+  for (uint32_t t = kBytes; t < parts; ++t) {
+    const Part& p = parts_[t];
+    stable[t] = stable[p.left] && stable[p.right] && !Crossed(p.left, p.right, t);
+    if (stable[t]) by_length.push_back(t);
+  }
+  // Shorter ones first: a part's own node is then always a new one, and may have the part's number.
+  std::stable_sort(by_length.begin(), by_length.end(),
+                   [&](uint32_t a, uint32_t b) { return parts_[a].length < parts_[b].length; });
+  SetChild(0, 0, kNone);  // makes the table; the root's children are the bytes themselves, node 0 is the byte 0
+  children_.assign(children_.size(), kEmpty);
+  child_count_ = 0;
+  uint32_t next_node = parts;
+  std::string bytes;
+  std::vector<uint32_t> todo;
+  for (const uint32_t t : by_length) {
+    bytes.clear();
+    todo.assign(1, t);
+    while (!todo.empty()) {  // the leaves of the part's tree, left to right
+      const uint32_t x = todo.back();
+      todo.pop_back();
+      if (x < kBytes) {
+        bytes += static_cast<char>(x);
+      } else {
+        todo.push_back(parts_[x].right);
+        todo.push_back(parts_[x].left);
+      }
+    }
+    auto node = static_cast<uint32_t>(static_cast<unsigned char>(bytes[0]));
+    uint32_t prefix = node;
+    for (size_t i = 1; i < bytes.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(bytes[i]);
+      uint32_t child = Child(node, byte);
+      if (child == kNone) {
+        child = i + 1 == bytes.size() ? t : next_node++;
+        if (child >= kMaxNodes) return false;
+        SetChild(node, byte, child);
+      }
+      node = child;
+      if (node < parts && node != t) prefix = node;
+    }
+    parts_[t].prefix = prefix;
+  }
+  two_bytes_.resize(kBytes * kBytes);
+  for (uint32_t a = 0; a < kBytes; ++a) {
+    for (uint32_t b = 0; b < kBytes; ++b) two_bytes_[a * kBytes + b] = Child(a, static_cast<unsigned char>(b));
+  }
+  return true;
+}
+
+// The longest part that the text from p on begins with.
+uint32_t Bpe::Longest(const char* p, const char* end) const {
+  const auto* s = reinterpret_cast<const unsigned char*>(p);
+  const auto* e = reinterpret_cast<const unsigned char*>(end);
+  uint32_t best = s[0];
+  if (s + 1 == e) return best;
+  const auto parts = static_cast<uint32_t>(parts_.size());
+  uint32_t node = two_bytes_[s[0] * kBytes + s[1]];
+  s += 2;
+  while (node != kNone) {
+    if (node < parts) best = node;
+    if (s == e) break;
+    node = Child(node, *s++);
+  }
+  return best;
+}
+
+void Bpe::Encode(std::string_view piece, BpeScratch& scratch, std::vector<TokenId>& out) const {
+  if (piece.empty()) return;
+  FATHOM_CHECK(static_cast<int64_t>(piece.size()) <= kMaxPiece);
   if (ignore_merges_) {
     if (const TokenId id = whole_map_->Find(piece); id >= 0) {
       out.push_back(id);
       return;
     }
   }
-  if (piece.size() <= kShort) {
-    EncodeShort(piece, out);
+  if (one_pass_) {
+    EncodeInOnePass(piece, scratch, out);
   } else {
-    FATHOM_CHECK(static_cast<int64_t>(piece.size()) <= kMaxPiece);
-    EncodeLong(piece, scratch, out);
+    EncodeByMerging(piece, scratch, out);
   }
 }
 
-void Bpe::EncodeShort(std::string_view piece, std::vector<TokenId>& out) const {
-  const int n = static_cast<int>(piece.size());
-  const auto* bytes = reinterpret_cast<const unsigned char*>(piece.data());
-  TokenId ids[kShort];
-  int32_t ranks[kShort];  // of the pair that begins here
-  uint8_t next[kShort], previous[kShort];
-  for (int i = 0; i < n; ++i) {
-    ids[i] = byte_ids_[bytes[i]];
-    ranks[i] = i + 1 < n ? static_cast<int32_t>(byte_pair_rank_[bytes[i] * 256 + bytes[i + 1]]) : INT32_MAX;
-    next[i] = static_cast<uint8_t>(i + 1);
-    previous[i] = static_cast<uint8_t>(i - 1);
-  }
+void Bpe::EncodeInOnePass(std::string_view piece, BpeScratch& scratch, std::vector<TokenId>& out) const {
+  auto& taken = scratch.parts;
+  auto& dead = scratch.dead;  // positions that no encoding of the rest begins at
+  taken.clear();
+  dead.assign(piece.size() / 64 + 1, 0);
+  const char* const end = piece.data() + piece.size();
+  size_t at = 0;
+  uint32_t part = Longest(piece.data(), end);
   for (;;) {
-    int32_t least = INT32_MAX;
-    for (int i = 0; i < n; ++i) least = std::min(least, ranks[i]);
-    if (least == INT32_MAX) break;
-    int at = 0;
-    while (ranks[at] != least) ++at;
-    const int gone = next[at];
-    ids[at] = merged_[least];
-    ranks[gone] = INT32_MAX;
-    next[at] = next[gone];
-    if (next[at] < n) {
-      previous[next[at]] = static_cast<uint8_t>(at);
-      ranks[at] = static_cast<int32_t>(Rank(ids[at], ids[next[at]]));
-    } else {
-      ranks[at] = INT32_MAX;
+    const size_t after = at + parts_[part].length;
+    const bool fits =
+        (dead[after >> 6] >> (after & 63) & 1) == 0 && (taken.empty() || !Crossed(taken.back(), part, kNone));
+    if (fits) {
+      taken.push_back(part);
+      at = after;
+      if (at == piece.size()) break;
+      part = Longest(piece.data() + at, end);
+      continue;
     }
-    if (at > 0) ranks[previous[at]] = static_cast<int32_t>(Rank(ids[previous[at]], ids[at]));
+    part = parts_[part].prefix;
+    while (part == kNone) {  // nothing may follow: take the last part back and shorten that
+      FATHOM_CHECK(!taken.empty(), "every text has an encoding");
+      dead[at >> 6] |= uint64_t{1} << (at & 63);
+      at -= parts_[taken.back()].length;
+      part = parts_[taken.back()].prefix;
+      taken.pop_back();
+    }
   }
-  for (int i = 0; i < n; i = next[i]) out.push_back(ids[i]);
+  const size_t before = out.size();
+  out.resize(before + taken.size());
+  for (size_t i = 0; i < taken.size(); ++i) out[before + i] = ids_[taken[i]];
 }
 
-void Bpe::EncodeLong(std::string_view piece, BpeScratch& scratch, std::vector<TokenId>& out) const {
+void Bpe::EncodeByMerging(std::string_view piece, BpeScratch& scratch, std::vector<TokenId>& out) const {
+  if (piece.empty()) return;
   const auto n = static_cast<int32_t>(piece.size());
-  const auto* bytes = reinterpret_cast<const unsigned char*>(piece.data());
   auto& symbols = scratch.symbols;
   auto& heap = scratch.heap;
   symbols.resize(n);
   heap.clear();
-  auto entry = [](uint32_t rank, int32_t at) { return static_cast<uint64_t>(rank) << 32 | static_cast<uint32_t>(at); };
-  for (int32_t i = 0; i < n; ++i) {
-    symbols[i] = {byte_ids_[bytes[i]], i - 1, i + 1 < n ? i + 1 : -1};
-    if (i + 1 == n) break;
-    const uint32_t rank = byte_pair_rank_[bytes[i] * 256 + bytes[i + 1]];
-    if (rank != kNoMerge) heap.push_back(entry(rank, i));
-  }
   const std::greater<uint64_t> least_first;
-  std::make_heap(heap.begin(), heap.end(), least_first);
-  auto push = [&](TokenId left, TokenId right, int32_t at) {
-    const uint32_t rank = Rank(left, right);
-    if (rank == kNoMerge) return;
-    heap.push_back(entry(rank, at));
-    std::push_heap(heap.begin(), heap.end(), least_first);
+  auto entry = [](uint32_t made, int32_t at) { return static_cast<uint64_t>(made) << 32 | static_cast<uint32_t>(at); };
+  auto push = [&](int32_t at) {
+    const uint32_t made = Pair(symbols[at].part, symbols[symbols[at].next].part);
+    if (made != kNone) heap.push_back(entry(made, at));
+    return made != kNone;
   };
+  for (int32_t i = 0; i < n; ++i) symbols[i] = {static_cast<unsigned char>(piece[i]), i - 1, i + 1 < n ? i + 1 : -1};
+  for (int32_t i = 0; i + 1 < n; ++i) push(i);
+  std::make_heap(heap.begin(), heap.end(), least_first);
   while (!heap.empty()) {
-    const auto rank = static_cast<uint32_t>(heap.front() >> 32);
+    const auto made = static_cast<uint32_t>(heap.front() >> 32);
     const auto at = static_cast<int32_t>(heap.front() & 0xFFFFFFFFu);
     std::pop_heap(heap.begin(), heap.end(), least_first);
     heap.pop_back();
-    auto& s = symbols[at];
+    BpeScratch::Symbol& s = symbols[at];
     // Entries are not withdrawn: this one counts only if its pair is still there.
-    if (s.id < 0 || s.next < 0 || Rank(s.id, symbols[s.next].id) != rank) continue;
-    auto& gone = symbols[s.next];
-    s.id = merged_[rank];
+    if (s.part == kNone || s.next < 0 || Pair(s.part, symbols[s.next].part) != made) continue;
+    BpeScratch::Symbol& gone = symbols[s.next];
+    s.part = canonical_.empty() ? made : canonical_[made];
     s.next = gone.next;
-    gone.id = -1;
+    gone.part = kNone;
     if (s.next >= 0) {
       symbols[s.next].previous = at;
-      push(s.id, symbols[s.next].id, at);
+      if (push(at)) std::push_heap(heap.begin(), heap.end(), least_first);
     }
-    if (s.previous >= 0) push(symbols[s.previous].id, s.id, s.previous);
+    if (s.previous >= 0 && push(s.previous)) std::push_heap(heap.begin(), heap.end(), least_first);
   }
-  for (int32_t i = 0; i >= 0; i = symbols[i].next) out.push_back(symbols[i].id);
-  constexpr size_t kKeep = 1 << 16;  // a scratch is kept for the next piece: not the memory of a huge one
-  if (symbols.capacity() > kKeep) symbols = {};
-  if (heap.capacity() > kKeep) heap = {};
+  for (int32_t i = 0; i >= 0; i = symbols[i].next) out.push_back(ids_[symbols[i].part]);
 }
 
 }  // namespace fathom::tokenizer

@@ -5,6 +5,7 @@ namespace fathom::kernels {
 std::vector<OpEntry> ListOps() {
   std::vector<OpEntry> ops;
   AppendElementwiseOps(ops);
+  AppendLinearOps(ops);
   AppendGateOps(ops);
   AppendAttentionOps(ops);
   return ops;

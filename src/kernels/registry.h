@@ -56,6 +56,7 @@ void AppendTable(std::vector<OpEntry>& ops, std::string_view op, const Table& ta
 }
 void AppendElementwiseOps(std::vector<OpEntry>& ops);
 void AppendGateOps(std::vector<OpEntry>& ops);
+void AppendLinearOps(std::vector<OpEntry>& ops);
 void AppendAttentionOps(std::vector<OpEntry>& ops);
 
 }  // namespace fathom::kernels

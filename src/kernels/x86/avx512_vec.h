@@ -19,6 +19,16 @@ inline __m512i BroadcastPair(const uint16_t* p) {
   return _mm512_set1_epi32(pair);
 }
 
+// The sums of the lanes of four vectors, in the first four lanes.
+inline __m512 SumLanes4(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+  __m512 quarters = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  quarters = _mm512_add_ps(quarters, _mm512_permute_ps(quarters, 0xb1));
+  quarters = _mm512_add_ps(quarters, _mm512_permute_ps(quarters, 0x4e));
+  return _mm512_maskz_compress_ps(0x1111, quarters);
+}
+
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 inline __mmask16 FirstLanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1); }

@@ -14,7 +14,12 @@ using namespace avx512;  // NOLINT: this file's own vectors
 
 template <int kR, int kP>
 inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
-  const uint16_t* a = m.a + row * m.lda;
+  // Row r of A is quad[r / 4] + (r % 4) * step: few registers for up to 16 rows.
+  constexpr int kQuads = (kR + 3) / 4;
+  const int64_t step = m.lda, step3 = 3 * m.lda;
+  const uint16_t* quad[kQuads];
+#pragma GCC unroll 4
+  for (int q = 0; q < kQuads; ++q) quad[q] = m.a + (row + 4 * q) * m.lda;
   const uint16_t* b = m.b + panel * m.ldb;
   __m512 acc[kR][kP];
 #pragma GCC unroll 32
@@ -28,7 +33,8 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
     for (int p = 0; p < kP; ++p) bv[p] = _mm512_loadu_si512(b + p * m.ldb + k * 2 * kLanes);
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) {
-      const __m512i av = BroadcastPair(a + r * m.lda + 2 * k);
+      const uint16_t* base = quad[r / 4] + 2 * k;
+      const __m512i av = BroadcastPair(r % 4 == 3 ? base + step3 : base + r % 4 * step);
 #pragma GCC unroll 32
       for (int p = 0; p < kP; ++p) acc[r][p] = DotPairs(acc[r][p], av, bv[p]);
     }
@@ -53,15 +59,36 @@ inline void MulRows(const MulBf16& m, int64_t row, int64_t panel) {
   if constexpr (kR > 1) MulRows<kR / 2, kP>(m, row, panel);
 }
 
-// Registers hold the C block: 24 of 32. Four panels go as two and two, with more rows each.
+// Registers hold the C block: 16 or 24 of 32.
 void Mul(const MulBf16& m) {
   int64_t panel = 0;
   for (; panel + 3 <= m.panels && m.panels - panel != 4; panel += 3) MulRows<8, 3>(m, 0, panel);
-  for (; panel + 2 <= m.panels; panel += 2) MulRows<12, 2>(m, 0, panel);
+  for (; panel + 2 <= m.panels; panel += 2) MulRows<8, 2>(m, 0, panel);
   for (; panel < m.panels; ++panel) MulRows<16, 1>(m, 0, panel);
 }
 
 // ---- y = x w^T, few rows of x ----
+
+// The sums of the lanes of acc[r][i] to y[i * ldy + r], four at a time.
+template <int kR, int kM>
+inline void StoreSums(const __m512 (&acc)[kR][kM], float* y, int64_t ldy) {
+#pragma GCC unroll 32
+  for (int i = 0; i < kM; ++i) {
+#pragma GCC unroll 32
+    for (int r = 0; r < kR; r += 4) {
+      const __m512 zero = _mm512_setzero_ps();
+      const __m512 sums = SumLanes4(acc[r][i], r + 1 < kR ? acc[r + 1 < kR ? r + 1 : 0][i] : zero,
+                                    r + 2 < kR ? acc[r + 2 < kR ? r + 2 : 0][i] : zero,
+                                    r + 3 < kR ? acc[r + 3 < kR ? r + 3 : 0][i] : zero);
+      if (kR - r >= 4) {
+        _mm_storeu_ps(y + i * ldy + r, _mm512_castps512_ps128(sums));
+      } else {
+        // Not a masked store of 128 bits: GCC 12 makes a vextractf32x4 to memory of it, which faults on masked lanes.
+        _mm512_mask_storeu_ps(y + i * ldy + r, static_cast<__mmask16>((1 << (kR - r)) - 1), sums);
+      }
+    }
+  }
+}
 
 template <int kR, int kM>
 inline void DotBf16Block(const Dot& d, int64_t row, int64_t m) {
@@ -96,9 +123,7 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m) {
       for (int i = 0; i < kM; ++i) acc[r][i] = DotPairs(acc[r][i], wv, _mm512_loadu_si512(x + i * d.ldx + k));
     }
   }
-  for (int r = 0; r < kR; ++r) {
-    for (int i = 0; i < kM; ++i) d.y[(m + i) * d.ldy + row + r] = _mm512_reduce_add_ps(acc[r][i]);
-  }
+  StoreSums(acc, d.y + m * d.ldy + row, d.ldy);
 }
 
 // E4M3 rows: 64 codes become two vectors of bf16; float32 sums of 128 are scaled into a second set of sums.
@@ -145,55 +170,62 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
       for (int r = 0; r < kR; ++r) total[r][i] = _mm512_fmadd_ps(acc[r][i], sv, total[r][i]);
     }
   }
-  for (int r = 0; r < kR; ++r) {
-    for (int i = 0; i < kM; ++i) d.y[(m + i) * d.ldy + row + r] = _mm512_reduce_add_ps(total[r][i]);
-  }
+  StoreSums(total, d.y + m * d.ldy + row, d.ldy);
 }
 
+// kM rows of x with kR rows of w at a time; the last rows of w in smaller groups.
 template <int kR, int kM>
-inline void DotBf16Rows(const Dot& d, int64_t row) {
-  for (; row + kR <= d.rows; row += kR) {
-    int64_t m = 0;
-    for (; m + kM <= d.m; m += kM) DotBf16Block<kR, kM>(d, row, m);
-    if constexpr (kM > 4) {
-      for (; m + 4 <= d.m; m += 4) DotBf16Block<kR, 4>(d, row, m);
-    }
-    if constexpr (kM > 2) {
-      for (; m + 2 <= d.m; m += 2) DotBf16Block<kR, 2>(d, row, m);
-    }
-    for (; m < d.m; ++m) DotBf16Block<kR, 1>(d, row, m);
-  }
-  if constexpr (kR > 1) DotBf16Rows<kR / 2, kM>(d, row);
+inline void DotBf16Rows(const Dot& d, int64_t row, int64_t m) {
+  for (; row + kR <= d.rows; row += kR) DotBf16Block<kR, kM>(d, row, m);
+  if constexpr (kR > 1) DotBf16Rows<kR / 2, kM>(d, row, m);
+}
+template <int kR, int kM>
+inline void DotE4m3Rows(const Dot& d, int64_t row, int64_t m) {
+  for (; row + kR <= d.rows; row += kR) DotE4m3Block<kR, kM>(d, row, m);
+  if constexpr (kR > 1) DotE4m3Rows<kR / 2, kM>(d, row, m);
 }
 
+// Sums in registers: at most 24 of 32.
 void DotBf16(const Dot& d) {
-  if (d.m == 1) {
-    DotBf16Rows<8, 1>(d, 0);
-  } else if (d.m <= 4) {
-    DotBf16Rows<4, 4>(d, 0);
-  } else {
-    DotBf16Rows<3, 8>(d, 0);
+  int64_t m = 0;
+  for (; d.m - m > 8; m += 8) DotBf16Rows<3, 8>(d, 0, m);
+  switch (d.m - m) {
+    case 1:
+      return DotBf16Rows<8, 1>(d, 0, m);
+    case 2:
+      return DotBf16Rows<8, 2>(d, 0, m);
+    case 3:
+      return DotBf16Rows<4, 3>(d, 0, m);
+    case 4:
+      return DotBf16Rows<4, 4>(d, 0, m);
+    case 5:
+      return DotBf16Rows<4, 5>(d, 0, m);
+    case 6:
+      return DotBf16Rows<4, 6>(d, 0, m);
+    case 7:
+      return DotBf16Rows<3, 7>(d, 0, m);
+    case 8:
+      return DotBf16Rows<3, 8>(d, 0, m);
+    default:
+      return;
   }
 }
 
-template <int kR, int kM>
-inline void DotE4m3Rows(const Dot& d, int64_t row) {
-  for (; row + kR <= d.rows; row += kR) {
-    int64_t m = 0;
-    for (; m + kM <= d.m; m += kM) DotE4m3Block<kR, kM>(d, row, m);
-    if constexpr (kM > 2) {
-      for (; m + 2 <= d.m; m += 2) DotE4m3Block<kR, 2>(d, row, m);
-    }
-    for (; m < d.m; ++m) DotE4m3Block<kR, 1>(d, row, m);
-  }
-  if constexpr (kR > 1) DotE4m3Rows<kR / 2, kM>(d, row);
-}
-
+// Two sums an element and six registers of tables. More than four rows of x take another pass over the codes.
 void DotE4m3(const Dot& d) {
-  if (d.m == 1) {
-    DotE4m3Rows<4, 1>(d, 0);
-  } else {
-    DotE4m3Rows<2, 4>(d, 0);
+  int64_t m = 0;
+  for (; d.m - m > 4; m += 4) DotE4m3Rows<2, 4>(d, 0, m);
+  switch (d.m - m) {
+    case 1:
+      return DotE4m3Rows<4, 1>(d, 0, m);
+    case 2:
+      return DotE4m3Rows<4, 2>(d, 0, m);
+    case 3:
+      return DotE4m3Rows<2, 3>(d, 0, m);
+    case 4:
+      return DotE4m3Rows<2, 4>(d, 0, m);
+    default:
+      return;
   }
 }
 

@@ -1,0 +1,120 @@
+// Conversion of activations: rounding to bf16, 1x128 tiles, packing into panels.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/linear_tiles.h"
+
+namespace fathom::kernels {
+namespace {
+
+constexpr int64_t kRowPad = 64;      // dot_bf16_* want zeros up to a multiple of this
+constexpr int64_t kPackDepth = 512;  // values of k that are packed at a time; a multiple of kFp8Block
+
+bool UsedAsItIs(const LinearInput& in) { return !in.panels && in.arithmetic == Arithmetic::kPlain; }
+
+// Values [begin, begin + n) of one row as bf16 (out16) or float32 (out32).
+void ConvertRow(const Tiles& tiles, const LinearInput& in, int64_t row, int64_t begin, int64_t n, uint16_t* out16,
+                float* out32, float* scales) {
+  const float* x = in.x + row * in.ldx + begin;
+  switch (in.arithmetic) {
+    case Arithmetic::kCodes: {
+      tiles.quantize(nullptr, out32, scales, x, n, in.ue8m0);
+      if (in.bf16) tiles.round_bf16(out16, out32, n);  // exact
+      return;
+    }
+    case Arithmetic::kRounded:
+      if (in.bf16) {
+        tiles.round_bf16(out16, x, n);
+      } else {
+        tiles.round_f32(out32, x, n);
+      }
+      return;
+    case Arithmetic::kPlain:
+      std::memcpy(out32, x, static_cast<size_t>(n) * sizeof(float));
+      return;
+  }
+}
+
+void ConvertRows(const Tiles& tiles, const LinearInput& in, int64_t row, std::byte* scratch) {
+  float* scales = in.scales ? in.scales + row * in.ld_scales : nullptr;
+  if (!in.bf16) return ConvertRow(tiles, in, row, 0, in.k, nullptr, static_cast<float*>(in.data) + row * in.ld, scales);
+  uint16_t* out = static_cast<uint16_t*>(in.data) + row * in.ld;
+  std::fill(out + in.k, out + in.ld, uint16_t{0});
+  for (int64_t begin = 0; begin < in.k; begin += kPackDepth) {
+    ConvertRow(tiles, in, row, begin, std::min(kPackDepth, in.k - begin), out + begin,
+               reinterpret_cast<float*>(scratch), scales ? scales + begin / kFp8Block : nullptr);
+  }
+}
+
+void ConvertPanel(const Tiles& tiles, const LinearInput& in, int64_t panel, std::byte* scratch) {
+  const int64_t first = panel * kLanes, rows = std::min(kLanes, in.m - first);
+  float* values = reinterpret_cast<float*>(scratch);                             // (16, kPackDepth)
+  uint16_t* halves = reinterpret_cast<uint16_t*>(values + kLanes * kPackDepth);  // the same as bf16
+  constexpr int64_t kMaxTiles = kPackDepth / kFp8Block;
+  for (int64_t begin = 0; begin < in.k; begin += kPackDepth) {
+    const int64_t n = std::min(kPackDepth, in.k - begin);
+    for (int64_t r = 0; r < rows; ++r) {
+      float scales[kMaxTiles] = {};
+      ConvertRow(tiles, in, first + r, begin, n, halves + r * kPackDepth, values + r * kPackDepth, scales);
+      if (in.bf16 && n % 2 != 0) halves[r * kPackDepth + n] = 0;
+      if (!in.scales) continue;
+      for (int64_t t = 0; t < CeilDiv(n, kFp8Block); ++t) {
+        in.scales[(begin / kFp8Block + t) * in.ld_scales + first + r] = scales[t];
+      }
+    }
+    // 32-bit units: values, or pairs of bf16.
+    const int64_t units = in.bf16 ? CeilDiv(n, 2) : n;
+    const int64_t ld_units = in.bf16 ? in.ld / 2 : in.ld, at = (in.bf16 ? begin / 2 : begin) * kLanes;
+    uint32_t* out = static_cast<uint32_t*>(in.data) + panel * ld_units + at;
+    if (rows < kLanes) std::memset(out, 0, static_cast<size_t>(units * kLanes) * sizeof(uint32_t));
+    if (in.bf16) {
+      tiles.transpose32(out, kLanes, halves, kPackDepth / 2, rows, units);
+    } else {
+      tiles.transpose32(out, kLanes, values, kPackDepth, rows, units);
+    }
+  }
+  for (int64_t t = 0; in.scales && t < in.tiles(); ++t) {
+    float* s = in.scales + t * in.ld_scales + first;
+    std::fill(s + rows, s + kLanes, 0.0f);
+  }
+}
+
+}  // namespace
+
+bool LinearInput::SameAs(const LinearInput& o) const {
+  return x && x == o.x && ldx == o.ldx && m == o.m && k == o.k && arithmetic == o.arithmetic && bf16 == o.bf16 &&
+         panels == o.panels && (arithmetic != Arithmetic::kCodes || ue8m0 == o.ue8m0);
+}
+
+int64_t LinearInput::tasks() const { return UsedAsItIs(*this) ? 0 : panels ? CeilDiv(m, kLanes) : m; }
+
+void TakeInput(LinearInput* in, Arena& scratch) {
+  if (UsedAsItIs(*in)) {
+    in->data = const_cast<float*>(in->x);
+    in->ld = in->ldx;
+    return;
+  }
+  const int64_t count = in->panels ? CeilDiv(in->m, kLanes) : in->m;
+  in->ld = in->panels ? (in->bf16 ? RoundUp(in->k, 2) : in->k) * kLanes : RoundUp(in->k, kRowPad);
+  in->data =
+      in->bf16 ? static_cast<void*>(scratch.Take<uint16_t>(count * in->ld)) : scratch.Take<float>(count * in->ld);
+  if (in->arithmetic != Arithmetic::kCodes) return;
+  in->ld_scales = in->panels ? count * kLanes : in->tiles();
+  in->scales = scratch.Take<float>(in->panels ? in->tiles() * in->ld_scales : count * in->ld_scales);
+}
+
+int64_t ConversionBytes(const LinearInput& in) {
+  if (UsedAsItIs(in)) return 0;
+  constexpr int64_t kSize = static_cast<int64_t>(sizeof(float) + sizeof(uint16_t));
+  return in.panels ? kLanes * kPackDepth * kSize : kPackDepth * kSize;
+}
+
+void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch) {
+  if (input.panels) {
+    ConvertPanel(tiles, input, task, scratch);
+  } else {
+    ConvertRows(tiles, input, task, scratch);
+  }
+}
+
+}  // namespace fathom::kernels

@@ -1,0 +1,315 @@
+// Linear over a table of primitives, in two forms; which one depends on m alone.
+//
+//   dot     m <= kDotRows: rows of W are streamed once, sums run along k. Bound by the memory.
+//   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
+//           k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
+//           blocks (64 rows of W) x (up to 192 rows of x) are turned round when they are complete.
+//
+// A task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a power of two of the whole
+// matrix's rows, so that a block never crosses a row of FP8 scales. Every output element belongs to one task and its
+// sum is cut only at fixed distances in k: the same bits however tasks are dealt.
+#include "kernels/linear_tiles.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace fathom::kernels {
+namespace {
+
+constexpr int64_t kDotRows = 8;
+constexpr int64_t kDotTaskBytes = 1 << 17;
+constexpr int64_t kDotMaxRows = 512;        // of W in a task
+constexpr int64_t kBlockRows = 64;          // packed form: rows of W in a task
+constexpr int64_t kBlockPanels = 12;        // and panels of x
+constexpr int64_t kDepthBytes = 1 << 12;    // bytes of a row of the A operand that are multiplied at a time
+constexpr int64_t kGroupPanels = 3;         // panels that stay in the caches while a block of W passes
+constexpr int64_t kSerialValues = 1 << 15;  // conversions of fewer values are not worth a parallel region
+
+struct Plan {
+  const LinearJob* job = nullptr;
+  int64_t input = 0;
+  int64_t block_rows = 0, n_blocks = 0;
+  int64_t block_panels = 0, m_blocks = 0;
+  int64_t first_task = 0;
+};
+
+bool IsDot(const LinearInput& in) { return !in.panels; }
+
+int64_t DotBlockRows(const Weight& w) {
+  int64_t rows = 16;
+  while (rows < kDotMaxRows && 2 * rows * w.cols * SizeOf(w.dtype) <= kDotTaskBytes) rows *= 2;
+  return rows;
+}
+
+void CheckJob(const LinearJob& job) {
+  FATHOM_CHECK(job.m >= 0 && job.w.rows >= 0 && job.w.cols > 0);
+  FATHOM_CHECK(job.y_dtype == DType::kF32 || (job.y_dtype == DType::kBF16 && !job.accumulate));
+  FATHOM_CHECK(job.w.dtype == DType::kF32 || job.w.dtype == DType::kF16 || job.w.dtype == DType::kBF16 ||
+               job.w.dtype == DType::kF8E4M3);
+  FATHOM_CHECK(job.ldx >= job.w.cols && job.ldy >= job.w.rows);
+}
+
+LinearInput InputOf(const Tiles& tiles, Compute compute, const LinearJob& job) {
+  LinearInput in;
+  in.x = job.x;
+  in.ldx = job.ldx;
+  in.m = job.m;
+  in.k = job.w.cols;
+  in.arithmetic = ArithmeticOf(compute, job.w.dtype);
+  in.ue8m0 = job.w.ue8m0;
+  in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
+  in.panels = job.m > kDotRows;
+  return in;
+}
+
+void Cut(const LinearInput& in, Plan* plan) {
+  const Weight& w = plan->job->w;
+  plan->block_rows = IsDot(in) ? DotBlockRows(w) : kBlockRows;
+  plan->n_blocks = CeilDiv(w.row0 + w.rows, plan->block_rows) - w.row0 / plan->block_rows;
+  const int64_t panels = CeilDiv(in.m, kLanes);
+  plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, kBlockPanels);
+  plan->block_panels = RoundUp(CeilDiv(panels, plan->m_blocks), kGroupPanels);
+  plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, plan->block_panels);
+}
+
+// Rows [begin, end) of the job's W that a block covers.
+struct Range {
+  int64_t begin, end;
+};
+Range BlockRange(const Weight& w, int64_t block_rows, int64_t block) {
+  const int64_t first = (w.row0 / block_rows + block) * block_rows - w.row0;
+  return {std::max<int64_t>(first, 0), std::min(first + block_rows, w.rows)};
+}
+
+// Rows of finished sums (m, n) to y.
+void StoreRow(const Tiles& tiles, const LinearJob& job, int64_t row, int64_t begin, const float* sums, int64_t n) {
+  if (job.y_dtype == DType::kBF16) {
+    tiles.round_bf16(static_cast<uint16_t*>(job.y) + row * job.ldy + begin, sums, n);
+    return;
+  }
+  float* y = static_cast<float*>(job.y) + row * job.ldy + begin;
+  if (job.accumulate) {
+    for (int64_t i = 0; i < n; ++i) y[i] += sums[i];
+  } else {
+    std::memcpy(y, sums, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+// ---- Dot form ----
+
+int64_t DotScratch(const Plan& plan) { return plan.block_rows * plan.job->m * static_cast<int64_t>(sizeof(float)); }
+
+void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, int64_t block, std::byte* scratch) {
+  const LinearJob& job = *plan.job;
+  const Weight& w = job.w;
+  const Range range = BlockRange(w, plan.block_rows, block);
+  const bool direct = job.y_dtype == DType::kF32 && !job.accumulate;
+  const bool scaled = w.dtype == DType::kF8E4M3;
+  void (*dot)(const Dot&) = in.bf16                   ? (scaled ? tiles.dot_bf16_e4m3 : tiles.dot_bf16_bf16)
+                            : scaled                  ? tiles.dot_f32_e4m3
+                            : w.dtype == DType::kBF16 ? tiles.dot_f32_bf16
+                            : w.dtype == DType::kF16  ? tiles.dot_f32_f16
+                                                      : tiles.dot_f32_f32;
+  float* sums = reinterpret_cast<float*>(scratch);
+  for (int64_t n = range.begin; n < range.end;) {
+    const int64_t stop = scaled ? RoundUp(w.row0 + n + 1, kFp8Block) - w.row0 : range.end;
+    const int64_t end = std::min(stop, range.end), rows = end - n;
+    Dot d{};
+    d.y = direct ? static_cast<float*>(job.y) + n : sums;
+    d.ldy = direct ? job.ldy : rows;
+    d.w = w.RowData(n);
+    d.x = in.data;
+    d.ldx = in.ld;
+    d.rows = rows;
+    d.m = in.m;
+    d.k = in.k;
+    d.w_scale = scaled ? w.scale + (w.row0 + n) / kFp8Block * w.scale_cols() : nullptr;
+    d.x_scale = in.scales;
+    d.ldxs = in.ld_scales;
+    dot(d);
+    for (int64_t i = 0; !direct && i < in.m; ++i) StoreRow(tiles, job, i, n, sums + i * rows, rows);
+    n = end;
+  }
+}
+
+// ---- Packed form ----
+
+// Values of k that are multiplied at a time. A multiple of kFp8Block.
+int64_t Depth(const LinearInput& in) { return kDepthBytes / (in.bf16 ? 2 : 4); }
+
+// Whether W is the A operand as it lies. Pairs of bf16 need an even k, or the last would reach into the next row.
+bool InPlace(const LinearInput& in, const Weight& w) {
+  return in.bf16 ? w.dtype == DType::kBF16 && w.cols % 2 == 0 : w.dtype == DType::kF32;
+}
+
+constexpr int64_t kSumsBytes = kBlockRows * kBlockPanels * kLanes * static_cast<int64_t>(sizeof(float));
+constexpr int64_t kTurnedBytes = kBlockRows * kLanes * static_cast<int64_t>(sizeof(float));
+int64_t PackedScratch() { return kSumsBytes + kTurnedBytes + kBlockRows * kDepthBytes; }
+
+// Values [k, k + n) of rows [range) as the A operand, ld elements apart.
+void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Range range, int64_t k, int64_t n,
+                void* out, int64_t ld) {
+  for (int64_t row = range.begin; row < range.end; ++row) {
+    const std::byte* from = w.RowData(row) + k * SizeOf(w.dtype);
+    if (!in.bf16) {
+      float* to = static_cast<float*>(out) + (row - range.begin) * ld;
+      (w.dtype == DType::kBF16  ? tiles.widen_bf16
+       : w.dtype == DType::kF16 ? tiles.widen_f16
+                                : tiles.widen_e4m3)(to, from, n);
+      continue;
+    }
+    uint16_t* to = static_cast<uint16_t*>(out) + (row - range.begin) * ld;
+    if (w.dtype == DType::kF8E4M3) {
+      tiles.widen_e4m3_bf16(to, from, n);
+    } else {
+      std::memcpy(to, from, static_cast<size_t>(n) * sizeof(uint16_t));
+    }
+    if (n % 2 != 0) to[n] = 0;
+  }
+}
+
+// C (rows, panels) (+)= scales * A x^T for values [k, k + n) of k; `a` begins at k.
+void Multiply(const Tiles& tiles, const LinearInput& in, float* c, const void* a, int64_t lda, int64_t rows, int64_t k,
+              int64_t n, int64_t panel, int64_t panels, float scale, const float* lane_scale) {
+  constexpr int64_t kLdc = kBlockPanels * kLanes;
+  if (in.bf16) {
+    const uint16_t* b = static_cast<const uint16_t*>(in.data) + panel * in.ld + k * kLanes;
+    tiles.mul_bf16({c, kLdc, static_cast<const uint16_t*>(a), lda, b, in.ld, rows, CeilDiv(n, 2), panels, scale,
+                    lane_scale, k > 0});
+  } else {
+    const float* b = static_cast<const float*>(in.data) + panel * in.ld + k * kLanes;
+    tiles.mul_f32({c, kLdc, static_cast<const float*>(a), lda, b, in.ld, rows, n, panels, scale, lane_scale, k > 0});
+  }
+}
+
+void RunPacked(const Tiles& tiles, const LinearInput& in, const Plan& plan, int64_t task, std::byte* scratch) {
+  const LinearJob& job = *plan.job;
+  const Weight& w = job.w;
+  const Range range = BlockRange(w, plan.block_rows, task / plan.m_blocks);
+  const int64_t rows = range.end - range.begin;
+  const int64_t first_panel = task % plan.m_blocks * plan.block_panels;
+  const int64_t panels = std::min(plan.block_panels, CeilDiv(in.m, kLanes) - first_panel);
+  float* sums = reinterpret_cast<float*>(scratch);  // (rows, kBlockPanels * 16)
+  float* turned = reinterpret_cast<float*>(scratch + kSumsBytes);
+  std::byte* widened = scratch + kSumsBytes + kTurnedBytes;
+  const bool scaled = w.dtype == DType::kF8E4M3, in_place = InPlace(in, w);
+  const int64_t depth = Depth(in), size = in.bf16 ? 2 : 4;
+
+  for (int64_t k = 0; k < in.k; k += depth) {
+    const int64_t n = std::min(depth, in.k - k);
+    const int64_t lda = in_place ? w.cols : depth;
+    const std::byte* a = widened;
+    if (in_place) {
+      a = w.RowData(range.begin) + k * size;
+    } else {
+      WidenBlock(tiles, in, w, range, k, n, widened, depth);
+    }
+    for (int64_t p = 0; p < panels;) {
+      // Four panels are better cut in two and two than in three and one.
+      const int64_t group = panels - p == kGroupPanels + 1 ? 2 : std::min(kGroupPanels, panels - p);
+      const int64_t panel = first_panel + p;
+      float* c = sums + p * kLanes;
+      if (!scaled) {
+        Multiply(tiles, in, c, a, lda, rows, k, n, panel, group, 1.0f, nullptr);
+      } else {
+        for (int64_t begin = 0; begin < n; begin += kFp8Block) {
+          const int64_t at = k + begin;
+          Multiply(tiles, in, c, a + begin * size, lda, rows, at, std::min(kFp8Block, n - begin), panel, group,
+                   w.ScaleAt(range.begin, at),
+                   in.scales ? in.scales + at / kFp8Block * in.ld_scales + panel * kLanes : nullptr);
+        }
+      }
+      p += group;
+    }
+  }
+
+  for (int64_t p = 0; p < panels; ++p) {
+    const int64_t token = (first_panel + p) * kLanes, tokens = std::min(kLanes, in.m - token);
+    const float* c = sums + p * kLanes;
+    if (job.y_dtype == DType::kF32 && !job.accumulate) {
+      tiles.transpose32(static_cast<float*>(job.y) + token * job.ldy + range.begin, job.ldy, c, kBlockPanels * kLanes,
+                        rows, tokens);
+      continue;
+    }
+    tiles.transpose32(turned, kBlockRows, c, kBlockPanels * kLanes, rows, tokens);
+    for (int64_t i = 0; i < tokens; ++i) {
+      StoreRow(tiles, job, token + i, range.begin, turned + i * kBlockRows, rows);
+    }
+  }
+}
+
+void ConvertInputs(const Tiles& tiles, Context& ctx, std::span<const LinearInput> inputs, int64_t tasks, int64_t values,
+                   std::byte* scratch, int64_t scratch_bytes) {
+  const auto convert = [&](int64_t task, int thread) {
+    const auto after = std::upper_bound(inputs.begin(), inputs.end(), task,
+                                        [](int64_t t, const LinearInput& in) { return t < in.first_task; });
+    const LinearInput& in = *(after - 1);
+    ConvertInput(tiles, in, task - in.first_task, scratch + thread * scratch_bytes);
+  };
+  if (values >= kSerialValues) {
+    ctx.pool.ParallelFor(tasks, convert);
+  } else {
+    for (int64_t t = 0; t < tasks; ++t) convert(t, 0);
+  }
+}
+
+}  // namespace
+
+void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearArgs& args) {
+  const ArenaScope scope(scratch);
+  const int64_t jobs = static_cast<int64_t>(args.jobs.size());
+  // The plans themselves live in the arena; while memory is planned it has no storage, and one of each does.
+  Plan* plans = scratch.Take<Plan>(jobs);
+  LinearInput* inputs = scratch.Take<LinearInput>(jobs);
+  const bool planning = scratch.planning();
+  Plan planned;
+  LinearInput planned_input;
+
+  int64_t plan_count = 0, input_count = 0, tasks = 0, conversions = 0, values = 0, thread_bytes = 0;
+  for (const LinearJob& job : args.jobs) {
+    CheckJob(job);
+    if (job.m == 0 || job.w.rows == 0) continue;
+    LinearInput in = InputOf(tiles, args.compute, job);
+    // Jobs that share an input stand together; looking back two is enough.
+    int64_t same = -1;
+    for (int64_t i = input_count - 1; !planning && i >= 0 && i >= input_count - 2; --i) {
+      if (in.SameAs(inputs[i])) same = i;
+    }
+    if (same < 0) {
+      TakeInput(&in, scratch);
+      in.first_task = conversions;
+      conversions += in.tasks();
+      if (in.tasks() > 0) values += in.m * in.k;
+      thread_bytes = std::max(thread_bytes, ConversionBytes(in));
+      same = input_count++;
+      *(planning ? &planned_input : new (inputs + same) LinearInput) = in;
+    }
+    Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
+    plan.job = &job;
+    plan.input = same;
+    Cut(in, &plan);
+    plan.first_task = tasks;
+    tasks += plan.n_blocks * plan.m_blocks;
+    thread_bytes = std::max(thread_bytes, IsDot(in) ? DotScratch(plan) : PackedScratch());
+  }
+  thread_bytes = RoundUp(thread_bytes, 64);
+  std::byte* thread_scratch = scratch.Take<std::byte>(thread_bytes * ctx.pool.size());
+  if (planning || tasks == 0) return;
+
+  ConvertInputs(tiles, ctx, {inputs, static_cast<size_t>(input_count)}, conversions, values, thread_scratch,
+                thread_bytes);
+  ctx.pool.ParallelFor(tasks, [&](int64_t task, int thread) {
+    const Plan* after = std::upper_bound(plans, plans + plan_count, task,
+                                         [](int64_t t, const Plan& plan) { return t < plan.first_task; });
+    const Plan& plan = *(after - 1);
+    const LinearInput& in = inputs[plan.input];
+    std::byte* mine = thread_scratch + thread * thread_bytes;
+    if (IsDot(in)) {
+      RunDot(tiles, in, plan, task - plan.first_task, mine);
+    } else {
+      RunPacked(tiles, in, plan, task - plan.first_task, mine);
+    }
+  });
+}
+
+}  // namespace fathom::kernels

@@ -1,0 +1,55 @@
+// The drivers of the matrix products over a table of primitives (tiles.h): what to convert, how the work is cut and
+// dealt, which primitive runs. Private to kernels/; the tests also run them with an emulated table.
+#pragma once
+
+#include "kernels/ops.h"
+#include "kernels/tiles.h"
+
+namespace fathom::kernels {
+
+void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearArgs& args);
+void LinearTransposedWith(const Tiles& tiles, Context& ctx, Arena& scratch, std::span<const LinearTransposedJob> jobs,
+                          Compute compute);
+
+// What happens to the activations before they are multiplied.
+enum class Arithmetic : uint8_t { kPlain, kRounded, kCodes };
+inline Arithmetic ArithmeticOf(Compute compute, DType weight) {
+  const bool codes = weight == DType::kF8E4M3;
+  if (compute == Compute::kBf16 && (codes || weight == DType::kBF16)) return Arithmetic::kRounded;
+  if (compute == Compute::kW8A8 && codes) return Arithmetic::kCodes;
+  return Arithmetic::kPlain;
+}
+
+inline constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+
+// The rows of x as a job's products take them, made once for all jobs with the same x.
+//   rows    (dot form)     (m, ld) of bf16 or float32, rows zero from k to ld; or x itself where nothing changes
+//   panels  (packed form)  panels of 16 rows, ld elements apart (tiles.h)
+// Scales of kCodes: rows (m, tiles), panels (tiles, 16 * panels).
+struct LinearInput {
+  const float* x = nullptr;
+  int64_t ldx = 0, m = 0, k = 0;
+  Arithmetic arithmetic = Arithmetic::kPlain;
+  bool ue8m0 = false;
+  bool bf16 = false;    // elements, else float32
+  bool panels = false;  // else rows
+  void* data = nullptr;
+  int64_t ld = 0;
+  float* scales = nullptr;
+  int64_t ld_scales = 0;
+  int64_t first_task = 0;
+
+  int64_t tiles() const { return CeilDiv(k, kFp8Block); }
+  int64_t tasks() const;  // conversions to be run, 0 if x is used as it is
+  bool SameAs(const LinearInput& other) const;
+};
+
+// Takes an input's slots from the arena.
+void TakeInput(LinearInput* input, Arena& scratch);
+// Scratch that ConvertInput needs, a thread.
+int64_t ConversionBytes(const LinearInput& input);
+// One task of an input's conversion.
+void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch);
+
+}  // namespace fathom::kernels

@@ -1,6 +1,9 @@
-// Both forms of attention: choice of an implementation.
-#include <array>
+// Causal attention in the full form: choice of an implementation, and the tiled one (flash.h) with a head and up to 64
+// queries a task. A task copies its tiles of keys [k_nope, rotated key] and values into its thread's scratch: they
+// serve 64 queries there, and the key's two parts become one row.
+#include <algorithm>
 
+#include "kernels/flash.h"
 #include "kernels/ops.h"
 #include "kernels/reference/attention.h"
 #include "kernels/registry.h"
@@ -9,7 +12,6 @@ namespace fathom::kernels {
 namespace {
 
 using AttentionEntry = Entry<void (*)(Context&, Arena&, const AttentionArgs&), AttentionArgs>;
-using LatentEntry = Entry<void (*)(Context&, Arena&, const LatentAttentionArgs&), LatentAttentionArgs>;
 
 void AttentionReference(Context& ctx, Arena& scratch, const AttentionArgs& args) {
   ArenaScope scope(scratch);
@@ -20,33 +22,68 @@ void AttentionReference(Context& ctx, Arena& scratch, const AttentionArgs& args)
   });
 }
 
-void LatentReference(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
+void FillTiles(const Flash& flash, const AttentionArgs& args, int64_t head, int64_t first, int64_t keys) {
+  const int64_t size = SizeOf(args.kv_dtype), cache_size = SizeOf(args.cache.dtype), element = flash.element();
+  for (int64_t j = 0; j < keys; ++j) {
+    const int64_t t = first + j;
+    const auto* row = static_cast<const std::byte*>(args.kv) + (t * args.ldkv + head * (args.dn + args.dv)) * size;
+    std::byte* key = flash.key_tile() + j * flash.ldk() * element;
+    flash.Convert(key, row, args.kv_dtype, args.dn);
+    flash.Convert(key + args.dn * element, args.cache.Row(t) + (args.cache.width - args.dr) * cache_size,
+                  args.cache.dtype, args.dr);
+    if ((args.dn + args.dr) % 2) std::fill_n(key + (args.dn + args.dr) * element, element, std::byte{0});
+    flash.Convert(flash.value_tile() + j * flash.ldv() * element, row + args.dn * size, args.kv_dtype, args.dv);
+  }
+}
+
+template <Isa isa>
+void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args) {
+  const FlashKernels kernels = FlashKernelsOf(isa, args.compute == Compute::kBf16);
+  const int64_t k = args.dn + args.dr;
+  const int64_t bytes = Flash::Bytes(kernels, k, args.dv);
   ArenaScope scope(scratch);
-  double* sums = scratch.Take<double>(args.r * ctx.pool.size());
+  std::byte* memory = scratch.Take<std::byte>(bytes * ctx.pool.size());
   if (scratch.planning()) return;
-  const auto queries = static_cast<int64_t>(args.lengths.size());
-  ctx.pool.ParallelFor(queries * args.heads, [&](int64_t task, int thread) {
-    reference::LatentAttention(args, task / args.heads, task % args.heads, sums + thread * args.r);
+  const int64_t blocks = (args.tokens + kFlashLanes - 1) / kFlashLanes;
+  ctx.pool.ParallelFor(blocks * args.heads, [&](int64_t task, int thread) {
+    const int64_t head = task % args.heads;
+    const int64_t first = (blocks - 1 - task / args.heads) * kFlashLanes;  // the last queries see most: they begin
+    const int64_t lanes = std::min(kFlashLanes, args.tokens - first);
+    const int64_t keys = args.begin + first + lanes;
+    Flash flash(kernels, k, args.dv, memory + thread * bytes);
+    flash.Begin(args.q + first * args.ldq + head * k, args.ldq, lanes, args.scale);
+    for (int64_t t = 0; t < keys; t += kFlashKeys) {
+      const int64_t count = std::min(kFlashKeys, keys - t);
+      FillTiles(flash, args, head, t, count);
+      flash.Step(flash.key_tile(), flash.ldk(), flash.value_tile(), flash.ldv(), count, args.begin + first + 1 - t);
+    }
+    flash.Finish(args.out + first * args.ldo + head * args.dv, args.ldo);
   });
 }
 
-constexpr std::array<AttentionEntry, 1> kAttention = {{{"reference", Isa::kReference, AttentionReference}}};
-constexpr std::array<LatentEntry, 1> kLatentAttention = {{{"reference", Isa::kReference, LatentReference}}};
+bool WantsBf16(const AttentionArgs& args) { return args.compute == Compute::kBf16; }
+
+constexpr AttentionEntry kAttention[] = {
+#if defined(__x86_64__)
+    {"amx", Isa::kAmx, AttentionTiled<Isa::kAmx>, WantsBf16},
+    {"avx512bf16", Isa::kAvx512Bf16, AttentionTiled<Isa::kAvx512Bf16>, WantsBf16},
+    {"avx512", Isa::kAvx512, AttentionTiled<Isa::kAvx512>},
+    {"avx2", Isa::kAvx2, AttentionTiled<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, AttentionTiled<Isa::kSse4>},
+#else
+    {"neon", Isa::kNeon, AttentionTiled<Isa::kNeon>},
+#endif
+    {"reference", Isa::kReference, AttentionReference}};
 
 }  // namespace
 
 void Attention(Context& ctx, Arena& scratch, const AttentionArgs& args) {
+  FATHOM_CHECK(args.kv_dtype == DType::kF32 || args.kv_dtype == DType::kBF16);
+  FATHOM_CHECK(args.cache.dtype == DType::kF32 || args.cache.dtype == DType::kBF16);
+  FATHOM_CHECK(args.dn >= 0 && args.dr >= 0 && args.dn + args.dr > 0 && args.dv > 0 && args.dr <= args.cache.width);
   Choose(ctx, "Attention", std::span<const AttentionEntry>(kAttention), args).fn(ctx, scratch, args);
 }
 
-void LatentAttention(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
-  FATHOM_CHECK(args.caches.size() == args.lengths.size());
-  Choose(ctx, "LatentAttention", std::span<const LatentEntry>(kLatentAttention), args).fn(ctx, scratch, args);
-}
-
-void AppendAttentionOps(std::vector<OpEntry>& ops) {
-  AppendTable(ops, "Attention", kAttention);
-  AppendTable(ops, "LatentAttention", kLatentAttention);
-}
+void AppendAttentionOps(std::vector<OpEntry>& ops) { AppendTable(ops, "Attention", kAttention); }
 
 }  // namespace fathom::kernels

@@ -8,6 +8,7 @@ std::vector<OpEntry> ListOps() {
   AppendLinearOps(ops);
   AppendGateOps(ops);
   AppendAttentionOps(ops);
+  AppendLatentAttentionOps(ops);
   return ops;
 }
 

@@ -58,5 +58,6 @@ void AppendElementwiseOps(std::vector<OpEntry>& ops);
 void AppendGateOps(std::vector<OpEntry>& ops);
 void AppendLinearOps(std::vector<OpEntry>& ops);
 void AppendAttentionOps(std::vector<OpEntry>& ops);
+void AppendLatentAttentionOps(std::vector<OpEntry>& ops);
 
 }  // namespace fathom::kernels

@@ -1,0 +1,71 @@
+// Tiled attention with an online softmax for up to kFlashLanes queries (or heads over one latent cache) at once, on
+// tiles.h: scores S (keys, queries) = K Q^T with the queries in lanes, softmax down the columns, weights turned to
+// rows, out (queries, n) = out * alpha + P V. Keys come in tiles of kFlashKeys, always cut at the same positions, so a
+// query's bits do not depend on its neighbours.
+//
+// One thread's work; scratch from the caller (Bytes). bf16: Q, K, V and P are bf16, sums float32. Else all is float32
+// and, with `round`, Q and P (K and V by who fills the tile) are rounded to bf16's values.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/context.h"
+#include "core/dtype.h"
+#include "kernels/attention_tiles.h"
+#include "kernels/tiles.h"
+
+namespace fathom::kernels {
+
+inline constexpr int64_t kFlashLanes = 64;
+inline constexpr int64_t kFlashKeys = 64;
+
+struct FlashKernels {
+  const Tiles* tiles = nullptr;
+  void (*softmax)(const SoftmaxTile&) = nullptr;
+  void (*pack_panels)(float* b, int64_t ldb, const float* w, int64_t ldw, int64_t k, int64_t n) = nullptr;
+  bool bf16 = false;
+  bool round = false;
+};
+// For `isa`, which must be on this machine; bf16 products if they are wanted and it has them.
+FlashKernels FlashKernelsOf(Isa isa, bool want_bf16);
+
+class Flash {
+ public:
+  // k: length of queries and keys, n: of values and output rows.
+  Flash(const FlashKernels& kernels, int64_t k, int64_t n, std::byte* scratch);
+  static int64_t Bytes(const FlashKernels& kernels, int64_t k, int64_t n);
+
+  int64_t element() const { return kernels_.bf16 ? 2 : 4; }
+  int64_t ldk() const { return RoundUp(k_, 32); }
+  int64_t ldv() const { return RoundUp(n_, 16); }
+
+  // Tiles to fill before Step: rows of bf16 or float32. Keys need a zero after them if k is odd.
+  std::byte* key_tile() const { return key_tile_; }      // (kFlashKeys, ldk)
+  std::byte* value_tile() const { return value_tile_; }  // (kFlashKeys, ldv)
+  // n values of `dtype` as the tiles hold them.
+  void Convert(std::byte* to, const std::byte* from, DType dtype, int64_t n) const;
+
+  // Takes `lanes` queries, ldq apart, and forgets what it had summed.
+  void Begin(const float* q, int64_t ldq, int64_t lanes, float scale);
+  // `keys` rows of k (ldk apart) and values (ldv apart); lane i sees those before visible + i.
+  void Step(const std::byte* k, int64_t ldk, const std::byte* values, int64_t ldv, int64_t keys, int64_t visible);
+  // Results so far: unnormalised rows, maxima and sums. out_row: n values.
+  const float* out_row(int64_t lane) const { return out_ + lane * ldv(); }
+  const float* max() const { return max_; }
+  const float* sum() const { return sum_; }
+  // to (lanes, n), ldo apart = out / sum, zero where the sum is zero.
+  void Finish(float* to, int64_t ldo) const;
+
+  static int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+ private:
+  FlashKernels kernels_;
+  int64_t k_, n_;
+  int64_t lanes_ = 0, panels_ = 0;
+  float scale_ = 1;
+  std::byte *q_panels_, *q_rows_, *key_tile_, *value_tile_, *value_panels_, *weight_panels_, *weight_rows_;
+  float *scores_, *out_, *max_, *sum_, *alpha_;
+};
+
+}  // namespace fathom::kernels

@@ -1,0 +1,255 @@
+// Attention in the absorbed form: choice of an implementation, splits of positions dealt out to the threads, partial
+// results merged. Two ways to do a split:
+//   tiled  (flash.h) heads in lanes, on the matrix primitives of any instruction set;
+//   few    (attention_tiles.h) AVX512-BF16 with a BF16 cache, heads in groups of 8, for models with few heads: no lane
+//   is
+//          empty, and rows are read from memory once.
+// A split's partial result is its unnormalised output with its maximum and sum; a query's partials are folded from the
+// first to the last, so the result does not depend on which of them are there at a time (a wave holds no more than
+// kWaveBytes of them) nor on the threads.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/flash.h"
+#include "kernels/ops.h"
+#include "kernels/reference/attention.h"
+#include "kernels/registry.h"
+#include "kernels/simd/attention.h"
+
+namespace fathom::kernels {
+namespace {
+
+using LatentEntry = Entry<void (*)(Context&, Arena&, const LatentAttentionArgs&), LatentAttentionArgs>;
+constexpr int64_t kWaveBytes = 32 << 20;
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+void LatentReference(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
+  ArenaScope scope(scratch);
+  double* sums = scratch.Take<double>(args.r * ctx.pool.size());
+  if (scratch.planning()) return;
+  const auto queries = static_cast<int64_t>(args.lengths.size());
+  ctx.pool.ParallelFor(queries * args.heads, [&](int64_t task, int thread) {
+    reference::LatentAttention(args, task / args.heads, task % args.heads, sums + thread * args.r);
+  });
+}
+
+// A split of one query for some of its heads, and where its partial result goes.
+struct Part {
+  int64_t query, head, heads;
+  int64_t begin, end;  // positions
+  float* out;          // (heads, r)
+  float* max;          // (heads,)
+  float* sum;
+};
+
+// Position ranges of a task's cache rows are cut at the cache's blocks; rows of a tile that lie in one block are
+// contiguous.
+bool OneBlock(const LatentCache& cache, int64_t begin, int64_t end) {
+  return begin / cache.block_tokens == (end - 1) / cache.block_tokens;
+}
+
+class Tiled {
+ public:
+  Tiled(Isa isa, const LatentAttentionArgs& args)
+      : args_(args), kernels_(FlashKernelsOf(isa, args.compute == Compute::kBf16 && IsBf16(args))) {}
+  static bool IsBf16(const LatentAttentionArgs& args) {
+    return !args.caches.empty() && args.caches[0].dtype == DType::kBF16;
+  }
+  int64_t HeadsPerTask() const { return kFlashLanes; }
+  int64_t Bytes() const { return Flash::Bytes(kernels_, args_.r + args_.dr, args_.r); }
+
+  void Run(const Part& part, std::byte* scratch) const {
+    const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
+    const int64_t width = args_.r + args_.dr, size = SizeOf(cache.dtype);
+    Flash flash(kernels_, width, args_.r, scratch);
+    flash.Begin(args_.q + (part.query * args_.heads + part.head) * width, width, part.heads, args_.scale);
+    // Rows are used where they lie if they are what the products take.
+    const bool as_is = flash.element() == size && !(kernels_.bf16 && width % 2);
+    for (int64_t t = part.begin; t < part.end; t += kFlashKeys) {
+      const int64_t keys = std::min(kFlashKeys, part.end - t);
+      const std::byte* rows = cache.Row(t);
+      int64_t ld = width;
+      if (!as_is || !OneBlock(cache, t, t + keys)) {
+        ld = flash.ldk();
+        rows = flash.key_tile();
+        for (int64_t j = 0; j < keys; ++j) {
+          std::byte* row = flash.key_tile() + j * ld * flash.element();
+          flash.Convert(row, cache.Row(t + j), cache.dtype, width);
+          if (width % 2) std::fill_n(row + width * flash.element(), flash.element(), std::byte{0});
+        }
+      }
+      flash.Step(rows, ld, rows, ld, keys, kAllVisible);
+    }
+    for (int64_t h = 0; h < part.heads; ++h) std::copy_n(flash.out_row(h), args_.r, part.out + h * args_.r);
+    std::copy_n(flash.max(), part.heads, part.max);
+    std::copy_n(flash.sum(), part.heads, part.sum);
+  }
+
+ private:
+  const LatentAttentionArgs& args_;
+  FlashKernels kernels_;
+};
+
+#if defined(__x86_64__)
+class Few {
+ public:
+  Few(Isa, const LatentAttentionArgs& args)
+      : args_(args), ldq_(Flash::RoundUp(args.r + args.dr, 32)), ldo_(Flash::RoundUp(args.r, 32)) {}
+  int64_t HeadsPerTask() const { return kLatentHeads; }
+  int64_t Bytes() const { return kLatentHeads * (2 * ldq_ + 4 * ldo_ + 4 * 16) + 2 * ldq_; }
+
+  void Run(const Part& part, std::byte* scratch) const {
+    const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
+    const int64_t width = args_.r + args_.dr;
+    auto* q = reinterpret_cast<uint16_t*>(scratch);
+    auto* zeros = q + kLatentHeads * ldq_;
+    auto* out = reinterpret_cast<float*>(zeros + ldq_);
+    std::fill_n(q, (kLatentHeads + 1) * ldq_, uint16_t{0});
+    std::fill_n(out, kLatentHeads * ldo_, 0.0f);
+    const float* from = args_.q + (part.query * args_.heads + part.head) * width;
+    const Tiles& tiles = *TilesOf(Isa::kAvx512Bf16);
+    for (int64_t h = 0; h < part.heads; ++h) tiles.round_bf16(q + h * ldq_, from + h * width, width);
+    float max[kLatentHeads], sum[kLatentHeads] = {};
+    std::fill_n(max, kLatentHeads, kNone);
+    const uint16_t* rows[2 * (kLatentRows + 1)];
+    const uint16_t** now = rows;
+    const uint16_t** next = rows + kLatentRows + 1;
+    const auto list = [&](int64_t begin, const uint16_t** to) {
+      const int64_t n = std::clamp<int64_t>(part.end - begin, 0, kLatentRows);
+      for (int64_t j = 0; j < n; ++j) to[j] = reinterpret_cast<const uint16_t*>(cache.Row(begin + j));
+      if (n % 2) to[n] = zeros;
+      return n;
+    };
+    int64_t count = list(part.begin, now);
+    for (int64_t t = part.begin; t < part.end; t += kLatentRows) {
+      const int64_t next_count = list(t + kLatentRows, next);
+      LatentStep({now, count, next, next_count, width, args_.r, q, ldq_, args_.scale, max, sum, out, ldo_});
+      std::swap(now, next);
+      count = next_count;
+    }
+    for (int64_t h = 0; h < part.heads; ++h) LatentStore(part.out + h * args_.r, out + h * ldo_, args_.r);
+    std::copy_n(max, part.heads, part.max);
+    std::copy_n(sum, part.heads, part.sum);
+  }
+
+ private:
+  const LatentAttentionArgs& args_;
+  int64_t ldq_, ldo_;
+};
+#endif
+
+auto ScaleAddOf(Isa isa) {
+#if defined(__x86_64__)
+  return isa == Isa::kSse4 ? sse4::ScaleAdd : isa == Isa::kAvx2 ? avx2::ScaleAdd : avx512::ScaleAdd;
+#else
+  return (void)isa, neon::ScaleAdd;
+#endif
+}
+
+// Folds one part into the state (max, sum, out).
+void Fold(float* max, float* sum, float* out, const Part& part, int64_t head, int64_t r, bool fresh,
+          decltype(ScaleAddOf(Isa::kSse4)) scale_add) {
+  const float part_max = part.max[head];
+  const float top = fresh || !(*max > part_max) ? part_max : *max;  // of a NaN the other's scale is as good
+  const float base = top == kNone ? 0.0f : top;
+  const float a = fresh ? 0.0f : std::exp(*max - base), b = std::exp(part_max - base);
+  scale_add(out, a, part.out + head * r, b, r, fresh);
+  *sum = (fresh ? 0.0f : *sum * a) + part.sum[head] * b;
+  *max = top;
+}
+
+template <Isa isa, class Way>
+void LatentSplit(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
+  const Way way(isa, args);
+  const auto queries = static_cast<int64_t>(args.lengths.size());
+  const int64_t heads = args.heads, r = args.r, part_floats = heads * (r + 2);
+  const int64_t head_blocks = (heads + way.HeadsPerTask() - 1) / way.HeadsPerTask();
+  int64_t splits = 0;
+  for (int64_t length : args.lengths) splits += (length + kDecodeSplit - 1) / kDecodeSplit;
+  const int64_t wave = std::min(splits, std::max<int64_t>(kWaveBytes / (4 * part_floats), 1));
+  const int64_t bytes = Flash::RoundUp(way.Bytes(), 64);
+
+  ArenaScope scope(scratch);
+  std::byte* memory = scratch.Take<std::byte>(bytes * ctx.pool.size());
+  float* partials = scratch.Take<float>(wave * part_floats);
+  float* state = scratch.Take<float>(2 * queries * heads);  // maximum and sum of each query and head
+  int64_t* first_split = scratch.Take<int64_t>(queries + 1);
+  int32_t* query_of = scratch.Take<int32_t>(splits);
+  if (scratch.planning()) return;
+  first_split[0] = 0;
+  for (int64_t i = 0; i < queries; ++i) {
+    const int64_t n = (args.lengths[static_cast<size_t>(i)] + kDecodeSplit - 1) / kDecodeSplit;
+    first_split[i + 1] = first_split[i] + n;
+    std::fill_n(query_of + first_split[i], n, static_cast<int32_t>(i));
+  }
+  const auto part_of = [&](int64_t split, int64_t wave_begin) {
+    const int64_t query = query_of[split];
+    float* out = partials + (split - wave_begin) * part_floats;
+    const int64_t begin = (split - first_split[query]) * kDecodeSplit;
+    const int64_t end = std::min(begin + kDecodeSplit, args.lengths[static_cast<size_t>(query)]);
+    return Part{query, 0, heads, begin, end, out, out + heads * r, out + heads * (r + 1)};
+  };
+  for (int64_t w = 0; w < splits; w += wave) {
+    const int64_t end = std::min(w + wave, splits);
+    ctx.pool.ParallelFor((end - w) * head_blocks, [&](int64_t task, int thread) {
+      Part part = part_of(w + task / head_blocks, w);
+      part.head = task % head_blocks * way.HeadsPerTask();
+      part.heads = std::min(way.HeadsPerTask(), heads - part.head);
+      part.out += part.head * r;
+      part.max += part.head;
+      part.sum += part.head;
+      way.Run(part, memory + thread * bytes);
+    });
+    const int64_t first_query = query_of[w], last_query = query_of[end - 1];
+    ctx.pool.ParallelFor((last_query - first_query + 1) * heads, [&](int64_t task, int) {
+      const int64_t query = first_query + task / heads, head = task % heads;
+      float* out = args.out + (query * heads + head) * r;
+      float* max = state + 2 * (query * heads + head);
+      const int64_t from = std::max(first_split[query], w), to = std::min(first_split[query + 1], end);
+      for (int64_t s = from; s < to; ++s) {
+        Fold(max, max + 1, out, part_of(s, w), head, r, s == first_split[query], ScaleAddOf(isa));
+      }
+      if (to != first_split[query + 1]) return;
+      const float inverse = max[1] == 0 ? 0.0f : 1.0f / max[1];
+      ScaleAddOf(isa)(out, 0, out, inverse, r, true);
+    });
+  }
+  for (int64_t i = 0; i < queries; ++i) {
+    if (args.lengths[static_cast<size_t>(i)] == 0) std::fill_n(args.out + i * heads * r, heads * r, 0.0f);
+  }
+}
+
+#if defined(__x86_64__)
+constexpr int64_t kFewHeads = 8;
+bool WantsBf16(const LatentAttentionArgs& args) { return args.compute == Compute::kBf16 && Tiled::IsBf16(args); }
+bool WantsFew(const LatentAttentionArgs& args) { return WantsBf16(args) && args.heads <= kFewHeads; }
+#endif
+
+constexpr LatentEntry kLatentAttention[] = {
+#if defined(__x86_64__)
+    {"avx512bf16 few heads", Isa::kAvx512Bf16, LatentSplit<Isa::kAvx512Bf16, Few>, WantsFew},
+    {"amx", Isa::kAmx, LatentSplit<Isa::kAmx, Tiled>, WantsBf16},
+    {"avx512bf16", Isa::kAvx512Bf16, LatentSplit<Isa::kAvx512Bf16, Tiled>, WantsBf16},
+    {"avx512", Isa::kAvx512, LatentSplit<Isa::kAvx512, Tiled>},
+    {"avx2", Isa::kAvx2, LatentSplit<Isa::kAvx2, Tiled>},
+    {"sse4", Isa::kSse4, LatentSplit<Isa::kSse4, Tiled>},
+#else
+    {"neon", Isa::kNeon, LatentSplit<Isa::kNeon, Tiled>},
+#endif
+    {"reference", Isa::kReference, LatentReference}};
+
+}  // namespace
+
+void LatentAttention(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
+  FATHOM_CHECK(args.caches.size() == args.lengths.size());
+  for (const LatentCache& cache : args.caches) {
+    FATHOM_CHECK(cache.dtype == args.caches[0].dtype && cache.width == args.r + args.dr);
+    FATHOM_CHECK(cache.dtype == DType::kF32 || cache.dtype == DType::kBF16);
+  }
+  Choose(ctx, "LatentAttention", std::span<const LatentEntry>(kLatentAttention), args).fn(ctx, scratch, args);
+}
+
+void AppendLatentAttentionOps(std::vector<OpEntry>& ops) { AppendTable(ops, "LatentAttention", kLatentAttention); }
+
+}  // namespace fathom::kernels

@@ -164,7 +164,19 @@ void AtomicFile::Write(const void* data, int64_t bytes) {
     if (n == 0) Fail("write", ENOSPC);
     p += n;
     bytes -= n;
-    written_ += n;
+  }
+}
+
+void AtomicFile::WriteAt(int64_t offset, const void* data, int64_t bytes) {
+  const char* p = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::pwrite(fd_, p, static_cast<size_t>(std::min<int64_t>(bytes, 1 << 30)), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) Fail("write", errno);
+    if (n == 0) Fail("write", ENOSPC);
+    p += n;
+    offset += n;
+    bytes -= n;
   }
 }
 
@@ -172,7 +184,8 @@ void AtomicFile::Commit() {
   FATHOM_CHECK(fd_ >= 0);
   if (::fsync(fd_) != 0) Fail("write", errno);
   // A reservation beyond the written size is given back.
-  if (::ftruncate(fd_, written_) != 0) Fail("write", errno);
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0 || ::ftruncate(fd_, status.st_size) != 0) Fail("write", errno);
   const int fd = std::exchange(fd_, -1);
   if (::close(fd) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
     const int error = errno;

@@ -55,14 +55,14 @@ class AtomicFile {
   void Reserve(int64_t bytes);
   void Write(const void* data, int64_t bytes);
   void Write(std::string_view text) { Write(text.data(), static_cast<int64_t>(text.size())); }
-  int64_t written() const { return written_; }
+  // Writes at an offset, independent of Write() and of other threads' WriteAt().
+  void WriteAt(int64_t offset, const void* data, int64_t bytes);
   void Commit();
 
  private:
   [[noreturn]] void Fail(const std::string& doing, int error) const;
   std::string path_, temporary_;
   int fd_ = -1;
-  int64_t written_ = 0;
 };
 
 void WriteFileAtomically(const std::string& path, std::string_view text);

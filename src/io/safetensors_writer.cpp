@@ -38,19 +38,31 @@ SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<
                                      const std::map<std::string, std::string>& metadata)
     : file_(path) {
   const std::string head = SafetensorsHead(tensors, metadata);
-  for (const TensorSpec& t : tensors) left_ += t.bytes();
-  file_.Reserve(static_cast<int64_t>(head.size()) + left_);
-  file_.Write(head);
+  next_ = static_cast<int64_t>(head.size());
+  begins_.push_back(next_);
+  for (const TensorSpec& t : tensors) begins_.push_back(begins_.back() + t.bytes());
+  left_ = begins_.back() - next_;
+  file_.Reserve(begins_.back());
+  file_.WriteAt(0, head.data(), next_);
 }
 
 void SafetensorsWriter::Write(const void* data, int64_t bytes) {
-  FATHOM_CHECK(bytes >= 0 && bytes <= left_, "more bytes than the header promises");
-  file_.Write(data, bytes);
+  FATHOM_CHECK(bytes >= 0 && next_ + bytes <= begins_.back(), "more bytes than the header promises");
+  file_.WriteAt(next_, data, bytes);
+  next_ += bytes;
+  left_ -= bytes;
+}
+
+void SafetensorsWriter::WriteAt(size_t tensor, int64_t offset, const void* data, int64_t bytes) {
+  FATHOM_CHECK(tensor + 1 < begins_.size() && offset >= 0 && bytes >= 0 &&
+                   begins_[tensor] + offset + bytes <= begins_[tensor + 1],
+               "bytes outside the tensor");
+  file_.WriteAt(begins_[tensor] + offset, data, bytes);
   left_ -= bytes;
 }
 
 void SafetensorsWriter::Commit() {
-  FATHOM_CHECK(left_ == 0, "fewer bytes than the header promises");
+  FATHOM_CHECK(left_ == 0, "other bytes than the header promises");
   file_.Commit();
 }
 

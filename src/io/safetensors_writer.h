@@ -1,7 +1,9 @@
-// Writing safetensors files: the list of tensors first, then their bytes as a stream. The file appears under its name
+// Writing safetensors files: the list of tensors first, then their bytes as a
+// stream or in any order. The file appears under its name
 // only when it is complete (AtomicFile).
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <utility>
@@ -33,12 +35,16 @@ class SafetensorsWriter {
                     const std::map<std::string, std::string>& metadata = {});
   // The next bytes of the tensors' data, in the order of `tensors`; any partition of them.
   void Write(const void* data, int64_t bytes);
-  // All bytes must have been written.
+  // Bytes [offset, offset + bytes) of a tensor by its place in `tensors`. Threads may write at once.
+  void WriteAt(size_t tensor, int64_t offset, const void* data, int64_t bytes);
+  // All bytes must have been written, each once.
   void Commit();
 
  private:
   AtomicFile file_;
-  int64_t left_ = 0;
+  std::vector<int64_t> begins_;  // of each tensor in the file, and the end of the last
+  int64_t next_ = 0;             // where Write() goes on
+  std::atomic<int64_t> left_{0};
 };
 
 // Tensors that are in memory, in one call; order by SortForAlignment.

@@ -1,0 +1,168 @@
+#include "tokenizer/python_json.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+namespace fathom::tokenizer {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxDepth = 200;
+
+std::string Quote(std::string_view s) {
+  std::string out = "\"";
+  for (const char c : s) {
+    switch (c) {
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          out += fmt::format("\\u{:04x}", static_cast<int>(c));
+        } else {
+          out += c;
+        }
+    }
+  }
+  return out + '"';
+}
+
+// repr() of a float: the shortest digits that read back the same; scientific below 1e-4 and from 1e16 on.
+std::string Float(double v) {
+  char buffer[40];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, v, std::chars_format::scientific).ptr;  // -d.ddde+XX
+  std::string_view s(buffer, static_cast<size_t>(end - buffer));
+  std::string sign;
+  if (s.front() == '-') sign = "-", s.remove_prefix(1);
+  const size_t e = s.find('e');
+  std::string digits(s.substr(0, e));
+  if (digits.size() > 1) digits.erase(1, 1);  // the point
+  int exponent = 0;
+  std::from_chars(s.data() + e + (s[e + 1] == '+' ? 2 : 1), s.data() + s.size(), exponent);
+  if (exponent < -4 || exponent >= 16) {
+    std::string out = sign + digits.substr(0, 1);
+    if (digits.size() > 1) out += "." + digits.substr(1);
+    return out + fmt::format("e{}{:02}", exponent < 0 ? '-' : '+', std::abs(exponent));
+  }
+  if (exponent < 0) return sign + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
+  const auto whole = static_cast<size_t>(exponent) + 1;
+  if (digits.size() <= whole) return sign + digits + std::string(whole - digits.size(), '0') + ".0";
+  return sign + digits.substr(0, whole) + "." + digits.substr(whole);
+}
+
+// Values become text as they end; an open container keeps the text of its members.
+class Printer : public nlohmann::json_sax<json> {
+ public:
+  bool null() override { return Add("null"); }
+  bool boolean(bool v) override { return Add(v ? "true" : "false"); }
+  bool number_integer(number_integer_t v) override { return Add(std::to_string(v)); }
+  bool number_unsigned(number_unsigned_t v) override { return Add(std::to_string(v)); }
+  bool number_float(number_float_t v, const string_t& written) override {
+    const bool integer = written.find_first_of(".eE") == std::string::npos;  // too large for 64 bits
+    return Add(integer ? written : Float(v));
+  }
+  bool string(string_t& v) override { return Add(Quote(v)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(size_t) override { return Open(true); }
+  bool start_array(size_t) override { return Open(false); }
+  bool key(string_t& v) override {
+    open_.back().key = Quote(v);
+    return true;
+  }
+  bool end_object() override { return Close('{', '}'); }
+  bool end_array() override { return Close('[', ']'); }
+  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
+    problem_ = fmt::format("byte {}: {}", position, e.what());
+    return false;
+  }
+
+  std::string result_, problem_;
+
+ private:
+  struct Container {
+    bool object;
+    std::string key;                                         // of the value to come
+    std::vector<std::pair<std::string, std::string>> items;  // key and value, as printed
+  };
+
+  bool Open(bool object) {
+    if (open_.size() == kMaxDepth) {
+      problem_ = fmt::format("nested more than {} deep", kMaxDepth);
+      return false;
+    }
+    open_.push_back({object, "", {}});
+    return true;
+  }
+  bool Add(std::string text) {
+    if (open_.empty()) {
+      result_ = std::move(text);
+      return true;
+    }
+    open_.back().items.emplace_back(open_.back().key, std::move(text));
+    return true;
+  }
+  bool Close(char first, char last) {
+    Container c = std::move(open_.back());
+    open_.pop_back();
+    if (c.object) KeepLastOfEqualKeys(c.items);
+    std::string text(1, first);
+    for (size_t i = 0; i < c.items.size(); ++i) {
+      if (i > 0) text += ", ";
+      if (c.object) text.append(c.items[i].first).append(": ");
+      text += c.items[i].second;
+    }
+    return Add(text + last);
+  }
+  static void KeepLastOfEqualKeys(std::vector<std::pair<std::string, std::string>>& items) {
+    std::unordered_map<std::string, size_t> place;
+    size_t kept = 0;
+    for (auto& item : items) {
+      const auto [it, fresh] = place.emplace(item.first, kept);
+      if (fresh) {
+        if (&items[kept] != &item) items[kept] = std::move(item);
+        ++kept;
+      } else {
+        items[it->second].second = std::move(item.second);
+      }
+    }
+    items.resize(kept);
+  }
+
+  std::vector<Container> open_;
+};
+
+}  // namespace
+
+Result<std::string> PythonJson(std::string_view text) {
+  Printer printer;
+  if (!json::sax_parse(text.begin(), text.end(), &printer)) {
+    return Error("not valid JSON", printer.problem_, "", std::string(text.substr(0, 200)));
+  }
+  return std::move(printer.result_);
+}
+
+}  // namespace fathom::tokenizer

@@ -57,7 +57,9 @@ Isa IsaFromName(std::string_view name) {
               "leave it out to use the best one of this machine");
 }
 
-bool MachineHas(Isa isa) {
+namespace {
+
+bool AskMachine(Isa isa) {
   if (isa == Isa::kReference) return true;
 #if defined(__x86_64__)
   switch (isa) {
@@ -80,6 +82,18 @@ bool MachineHas(Isa isa) {
 #else
   return false;
 #endif
+}
+
+}  // namespace
+
+// Asked once: every kernel's choice comes by here, and cpuid takes microseconds where a hypervisor traps it.
+bool MachineHas(Isa isa) {
+  static const std::array<bool, kIsaCount> answers = [] {
+    std::array<bool, kIsaCount> a{};
+    for (int i = 0; i < kIsaCount; ++i) a[static_cast<size_t>(i)] = AskMachine(static_cast<Isa>(i));
+    return a;
+  }();
+  return answers[static_cast<size_t>(isa)];
 }
 
 Isa BestIsa() {

@@ -4,8 +4,11 @@
   not_run = 0; take = 0; reason = ""
 }
 /<skipped/ { not_run = 1 }
-# "file:line: Skipped" is followed by the reason, which ends with an empty line.
+# "file:line: Skipped" is followed by the reason.
 /: Skipped$/ { take = 1; next }
-take && /^$/ { take = 0 }
+/^\[  SKIPPED \]/ || /^$/ { take = 0 }
 take { reason = reason (reason == "" ? "" : " ") $0 }
-/<\/testcase>/ && not_run { print name ": " (reason == "" ? "disabled or not built" : reason) }
+/<\/testcase>/ && not_run {
+  gsub(/&lt;/, "<", reason); gsub(/&gt;/, ">", reason); gsub(/&quot;/, "\"", reason); gsub(/&amp;/, "\\&", reason)
+  print name ": " (reason == "" ? "disabled or not built" : reason)
+}

@@ -175,9 +175,10 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
   std::vector<kernels::CacheWriteArgs> writes;
   std::vector<int64_t> rows, lengths;  // of the absorbed form: one query each
   std::vector<kernels::LatentCache> caches;
+  const kernels::LatentCache planned{.dtype = env.compute == Compute::kBf16 ? DType::kBF16 : DType::kF32,
+                                     .width = width};
   for (const SequenceSlice& slice : step.sequences) {
-    const kernels::LatentCache cache =
-        env.planning() ? kernels::LatentCache{} : slice.caches[static_cast<size_t>(cache_layer)];
+    const kernels::LatentCache cache = env.planning() ? planned : slice.caches[static_cast<size_t>(cache_layer)];
     writes.push_back({.cache = cache,
                       .x = kv_a + slice.row * width,
                       .ldx = width,

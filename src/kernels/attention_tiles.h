@@ -30,7 +30,7 @@ inline constexpr int64_t kAllVisible = INT64_MAX / 2;
 // weighted sum of the rows' first r values, added to the running state. vdpbf16ps works along the row for the scores
 // and along pairs of rows for the sum.
 inline constexpr int64_t kLatentHeads = 8;
-inline constexpr int64_t kLatentRows = 64;  // at most, a call
+inline constexpr int64_t kLatentRows = 32;  // at most, a call
 struct LatentTile {
   const uint16_t* const* rows;  // (count), and one more of zeros if count is odd
   int64_t count;

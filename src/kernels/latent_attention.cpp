@@ -22,6 +22,8 @@ namespace {
 
 using LatentEntry = Entry<void (*)(Context&, Arena&, const LatentAttentionArgs&), LatentAttentionArgs>;
 constexpr int64_t kWaveBytes = 32 << 20;
+constexpr int64_t kTasksPerThread = 4;
+constexpr int64_t kAmxHeads = 16;  // from here on tiles of 16 heads are full enough
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 void LatentReference(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
@@ -56,10 +58,11 @@ class Tiled {
   static bool IsBf16(const LatentAttentionArgs& args) {
     return !args.caches.empty() && args.caches[0].dtype == DType::kBF16;
   }
-  int64_t HeadsPerTask() const { return kFlashLanes; }
+  static constexpr int64_t kHeadUnit = kLanes;  // tasks take multiples of it, up to kMaxHeads
+  static constexpr int64_t kMaxHeads = kFlashLanes;
   int64_t Bytes() const { return Flash::Bytes(kernels_, args_.r + args_.dr, args_.r); }
 
-  void Run(const Part& part, std::byte* scratch) const {
+  void Run(const Part& part, const Part*, std::byte* scratch) const {
     const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
     const int64_t width = args_.r + args_.dr, size = SizeOf(cache.dtype);
     Flash flash(kernels_, width, args_.r, scratch);
@@ -92,39 +95,41 @@ class Tiled {
 };
 
 #if defined(__x86_64__)
-class Few {
+class Rows {
  public:
-  Few(Isa, const LatentAttentionArgs& args)
+  Rows(Isa, const LatentAttentionArgs& args)
       : args_(args), ldq_(Flash::RoundUp(args.r + args.dr, 32)), ldo_(Flash::RoundUp(args.r, 32)) {}
-  int64_t HeadsPerTask() const { return kLatentHeads; }
-  int64_t Bytes() const { return kLatentHeads * (2 * ldq_ + 4 * ldo_ + 4 * 16) + 2 * ldq_; }
+  static constexpr int64_t kHeadUnit = kLatentHeads;  // tasks take multiples of it, up to kMaxHeads
+  static constexpr int64_t kMaxHeads = 64;
+  int64_t Bytes() const { return kMaxHeads * (2 * ldq_ + 4 * ldo_) + 2 * ldq_; }
 
-  void Run(const Part& part, std::byte* scratch) const {
-    const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
+  void Run(const Part& part, const Part* following, std::byte* scratch) const {
     const int64_t width = args_.r + args_.dr;
+    const int64_t groups = (part.heads + kLatentHeads - 1) / kLatentHeads;
     auto* q = reinterpret_cast<uint16_t*>(scratch);
-    auto* zeros = q + kLatentHeads * ldq_;
+    auto* zeros = q + kMaxHeads * ldq_;
     auto* out = reinterpret_cast<float*>(zeros + ldq_);
-    std::fill_n(q, (kLatentHeads + 1) * ldq_, uint16_t{0});
-    std::fill_n(out, kLatentHeads * ldo_, 0.0f);
+    std::fill_n(q, groups * kLatentHeads * ldq_, uint16_t{0});
+    std::fill_n(zeros, ldq_, uint16_t{0});
+    std::fill_n(out, groups * kLatentHeads * ldo_, 0.0f);
     const float* from = args_.q + (part.query * args_.heads + part.head) * width;
     const Tiles& tiles = *TilesOf(Isa::kAvx512Bf16);
     for (int64_t h = 0; h < part.heads; ++h) tiles.round_bf16(q + h * ldq_, from + h * width, width);
-    float max[kLatentHeads], sum[kLatentHeads] = {};
-    std::fill_n(max, kLatentHeads, kNone);
+    float max[kMaxHeads], sum[kMaxHeads] = {};
+    std::fill_n(max, kMaxHeads, kNone);
     const uint16_t* rows[2 * (kLatentRows + 1)];
     const uint16_t** now = rows;
     const uint16_t** next = rows + kLatentRows + 1;
-    const auto list = [&](int64_t begin, const uint16_t** to) {
-      const int64_t n = std::clamp<int64_t>(part.end - begin, 0, kLatentRows);
-      for (int64_t j = 0; j < n; ++j) to[j] = reinterpret_cast<const uint16_t*>(cache.Row(begin + j));
-      if (n % 2) to[n] = zeros;
-      return n;
-    };
-    int64_t count = list(part.begin, now);
+    int64_t count = List(part, part.begin, zeros, now);
     for (int64_t t = part.begin; t < part.end; t += kLatentRows) {
-      const int64_t next_count = list(t + kLatentRows, next);
-      LatentStep({now, count, next, next_count, width, args_.r, q, ldq_, args_.scale, max, sum, out, ldo_});
+      int64_t next_count = List(part, t + kLatentRows, zeros, next);
+      int64_t ahead = next_count;
+      if (next_count == 0 && following) ahead = List(*following, following->begin, zeros, next);
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t h = g * kLatentHeads;
+        LatentStep({now, count, next, g == 0 ? ahead : 0, width, args_.r, q + h * ldq_, ldq_, args_.scale, max + h,
+                    sum + h, out + h * ldo_, ldo_});
+      }
       std::swap(now, next);
       count = next_count;
     }
@@ -134,6 +139,14 @@ class Few {
   }
 
  private:
+  // The part's rows from `begin` on, as many as a step takes; an odd number is followed by zeros.
+  int64_t List(const Part& part, int64_t begin, const uint16_t* zeros, const uint16_t** to) const {
+    const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
+    const int64_t n = std::clamp<int64_t>(part.end - begin, 0, kLatentRows);
+    for (int64_t j = 0; j < n; ++j) to[j] = reinterpret_cast<const uint16_t*>(cache.Row(begin + j));
+    if (n % 2) to[n] = zeros;
+    return n;
+  }
   const LatentAttentionArgs& args_;
   int64_t ldq_, ldo_;
 };
@@ -164,9 +177,14 @@ void LatentSplit(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) 
   const Way way(isa, args);
   const auto queries = static_cast<int64_t>(args.lengths.size());
   const int64_t heads = args.heads, r = args.r, part_floats = heads * (r + 2);
-  const int64_t head_blocks = (heads + way.HeadsPerTask() - 1) / way.HeadsPerTask();
   int64_t splits = 0;
   for (int64_t length : args.lengths) splits += (length + kDecodeSplit - 1) / kDecodeSplit;
+  // A task is a run of splits for a block of heads. Heads are divided only if there are few splits: rows are read again
+  // for each block of them.
+  const int64_t wanted = kTasksPerThread * ctx.pool.size();
+  int64_t block = Way::kMaxHeads;
+  while (block > Way::kHeadUnit && splits * ((heads + block - 1) / block) < wanted) block /= 2;
+  const int64_t head_blocks = (heads + block - 1) / block;
   const int64_t wave = std::min(splits, std::max<int64_t>(kWaveBytes / (4 * part_floats), 1));
   const int64_t bytes = Flash::RoundUp(way.Bytes(), 64);
 
@@ -192,14 +210,24 @@ void LatentSplit(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) 
   };
   for (int64_t w = 0; w < splits; w += wave) {
     const int64_t end = std::min(w + wave, splits);
-    ctx.pool.ParallelFor((end - w) * head_blocks, [&](int64_t task, int thread) {
-      Part part = part_of(w + task / head_blocks, w);
-      part.head = task % head_blocks * way.HeadsPerTask();
-      part.heads = std::min(way.HeadsPerTask(), heads - part.head);
-      part.out += part.head * r;
-      part.max += part.head;
-      part.sum += part.head;
-      way.Run(part, memory + thread * bytes);
+    const int64_t run = std::max<int64_t>((end - w) * head_blocks / wanted, 1);
+    const int64_t runs = (end - w + run - 1) / run;
+    ctx.pool.ParallelFor(runs * head_blocks, [&](int64_t task, int thread) {
+      const int64_t head = task % head_blocks * block;
+      const int64_t from = w + task / head_blocks * run, to = std::min(from + run, end);
+      const auto cut = [&](int64_t split) {
+        Part part = part_of(split, w);
+        part.head = head;
+        part.heads = std::min(block, heads - head);
+        part.out += head * r;
+        part.max += head;
+        part.sum += head;
+        return part;
+      };
+      for (int64_t s = from; s < to; ++s) {
+        const Part part = cut(s), following = cut(std::min(s + 1, to - 1));
+        way.Run(part, s + 1 < to ? &following : nullptr, memory + thread * bytes);
+      }
     });
     const int64_t first_query = query_of[w], last_query = query_of[end - 1];
     ctx.pool.ParallelFor((last_query - first_query + 1) * heads, [&](int64_t task, int) {
@@ -221,16 +249,14 @@ void LatentSplit(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) 
 }
 
 #if defined(__x86_64__)
-constexpr int64_t kFewHeads = 8;
 bool WantsBf16(const LatentAttentionArgs& args) { return args.compute == Compute::kBf16 && Tiled::IsBf16(args); }
-bool WantsFew(const LatentAttentionArgs& args) { return WantsBf16(args) && args.heads <= kFewHeads; }
+bool ManyHeads(const LatentAttentionArgs& args) { return WantsBf16(args) && args.heads >= kAmxHeads; }
 #endif
 
 constexpr LatentEntry kLatentAttention[] = {
 #if defined(__x86_64__)
-    {"avx512bf16 few heads", Isa::kAvx512Bf16, LatentSplit<Isa::kAvx512Bf16, Few>, WantsFew},
-    {"amx", Isa::kAmx, LatentSplit<Isa::kAmx, Tiled>, WantsBf16},
-    {"avx512bf16", Isa::kAvx512Bf16, LatentSplit<Isa::kAvx512Bf16, Tiled>, WantsBf16},
+    {"amx", Isa::kAmx, LatentSplit<Isa::kAmx, Tiled>, ManyHeads},
+    {"avx512bf16", Isa::kAvx512Bf16, LatentSplit<Isa::kAvx512Bf16, Rows>, WantsBf16},
     {"avx512", Isa::kAvx512, LatentSplit<Isa::kAvx512, Tiled>},
     {"avx2", Isa::kAvx2, LatentSplit<Isa::kAvx2, Tiled>},
     {"sse4", Isa::kSse4, LatentSplit<Isa::kSse4, Tiled>},

@@ -72,6 +72,9 @@ inline void SoftmaxPanel(const SoftmaxTile& t, int64_t panel) {
 
 // ---- Latent cache ----
 
+// Into the second cache: rows are asked for a tile ahead, one line a step of the loops, so that memory works all along.
+inline void Prefetch2(const uint16_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+
 // Sums of the lanes of 16 vectors: lane i of the result is that of v[i].
 inline __m512 SumEach(__m512 v[16]) {
   __m512 t[8], u[4], w[2];
@@ -93,12 +96,14 @@ inline __m512 SumEach(__m512 v[16]) {
 }
 
 // Scores of two rows: lanes 0..7 are the heads' of the first, 8..15 of the second.
-inline __m512 TwoRows(const LatentTile& t, const uint16_t* a, const uint16_t* b) {
+// `ahead`: a row to be asked for.
+inline __m512 TwoRows(const LatentTile& t, const uint16_t* a, const uint16_t* b, const uint16_t* ahead) {
   __m512 acc[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) acc[i] = _mm512_setzero_ps();
   int64_t k = 0;
   for (; k + 32 <= t.width; k += 32) {
+    Prefetch2(ahead + k);
     const __m512i av = _mm512_loadu_si512(a + k), bv = _mm512_loadu_si512(b + k);
 #pragma GCC unroll 8
     for (int h = 0; h < 8; ++h) {
@@ -133,10 +138,7 @@ inline void SumColumns(const LatentTile& t, const uint32_t* weights, const float
   for (int64_t j = 0; j < t.count; j += 2) {
     const uint16_t* a = t.rows[j] + col;
     const uint16_t* b = t.rows[j + 1] + col;
-    if (j + 1 < t.next_count) {
-      _mm_prefetch(reinterpret_cast<const char*>(t.next[j] + col), _MM_HINT_T1);
-      _mm_prefetch(reinterpret_cast<const char*>(t.next[j + 1] + col), _MM_HINT_T1);
-    }
+    if (j + 1 < t.next_count) Prefetch2(t.next[j + 1] + col);
     const __m512i av = kWhole ? _mm512_loadu_si512(a) : _mm512_maskz_loadu_epi16(valid, a);
     const __m512i bv = kWhole ? _mm512_loadu_si512(b) : _mm512_maskz_loadu_epi16(valid, b);
     const __m512i low = _mm512_unpacklo_epi16(av, bv), high = _mm512_unpackhi_epi16(av, bv);
@@ -171,7 +173,8 @@ void LatentStep(const LatentTile& t) {
   __m512 top = BothHalves(_mm256_loadu_ps(t.max));
   const __m512 old_max = top;
   for (int64_t i = 0; i < pairs; ++i) {
-    __m512 s = _mm512_mul_ps(TwoRows(t, t.rows[2 * i], t.rows[2 * i + 1]), scale);
+    __m512 s = _mm512_mul_ps(
+        TwoRows(t, t.rows[2 * i], t.rows[2 * i + 1], 2 * i < t.next_count ? t.next[2 * i] : t.rows[2 * i]), scale);
     if (2 * i + 1 == t.count) s = _mm512_mask_mov_ps(s, 0xff00, _mm512_set1_ps(-__builtin_inff()));
     _mm512_store_ps(scores[i], s);
     top = _mm512_max_ps(top, s);

@@ -105,7 +105,8 @@ void Linear(Context& ctx, Arena& scratch, const LinearArgs& args) {
   }
 }
 
-void LinearTransposed(Context& ctx, Arena&, std::span<const LinearTransposedJob> jobs, Compute compute) {
+void LinearTransposed(Context& ctx, Arena& scratch, std::span<const LinearTransposedJob> jobs, Compute compute) {
+  if (scratch.planning()) return;  // takes no scratch
   for (const LinearTransposedJob& job : jobs) {
     const Weight& w = job.w;
     const bool rounds = RoundsActivations(compute, w.dtype);

@@ -31,7 +31,9 @@ constexpr std::pair<std::string_view, SplitBehavior> kBehaviors[] = {
 
 Result<PreTokenizer> PreTokenizer::FromJson(const json& node) {
   PreTokenizer out;
-  if (std::optional<Error> error = out.Add(node, 0)) return std::move(*error);
+  if (!node.is_null()) {
+    if (std::optional<Error> error = out.Add(node, 0)) return std::move(*error);
+  }
   if (!out.byte_level_) {
     return Error("tokenizer.json: the pre-tokenizer does not work on bytes", Shorten(node),
                  "a Sequence that ends in ByteLevel");

@@ -214,22 +214,35 @@ std::vector<TokenId> Tokenizer::Encode(std::string_view text, const EncodeOption
   return ids;
 }
 
-void Tokenizer::EncodePart(std::string_view text, bool reference, Scratch& scratch, std::vector<TokenId>& out) const {
+// Calls visit(piece, where the readable bytes behind it end).
+template <class Visit>
+void Tokenizer::ForEachPiece(std::string_view text, bool reference, Scratch& scratch, const Visit& visit) const {
   if (pre_tokenizer_->IsPublished() && !reference) {
     const PublishedScanner scanner(text);
     const char* const end = text.data() + text.size();
     for (const char* p = text.data(); p != end;) {
       const char* const next = scanner.Next(p);
-      EncodePiece({p, static_cast<size_t>(next - p)}, end, scratch, out);
+      visit(std::string_view(p, static_cast<size_t>(next - p)), end);
       p = next;
     }
     return;
   }
   if (scratch.pre_tokenizer == nullptr) scratch.pre_tokenizer = std::make_unique<PreTokenizerScratch>();
   pre_tokenizer_->Run(text, *scratch.pre_tokenizer);
-  for (const std::string_view piece : scratch.pre_tokenizer->pieces) {
-    EncodePiece(piece, piece.data() + piece.size(), scratch, out);
-  }
+  for (const std::string_view piece : scratch.pre_tokenizer->pieces) visit(piece, piece.data() + piece.size());
+}
+
+void Tokenizer::EncodePart(std::string_view text, bool reference, Scratch& scratch, std::vector<TokenId>& out) const {
+  ForEachPiece(text, reference, scratch, [&](std::string_view piece, const char* readable_end) {
+    EncodePiece(piece, readable_end, scratch, out);
+  });
+}
+
+std::vector<std::string> Tokenizer::Pieces(std::string_view text, bool reference) const {
+  std::vector<std::string> pieces;
+  Scratch scratch;
+  ForEachPiece(text, reference, scratch, [&](std::string_view piece, const char*) { pieces.emplace_back(piece); });
+  return pieces;
 }
 
 void Tokenizer::EncodePiece(std::string_view piece, const char* readable_end, Scratch& scratch,

@@ -53,6 +53,11 @@ class Tokenizer {
 
   std::optional<TokenId> bos_id() const { return bos_id_; }
   std::optional<TokenId> eos_id() const { return eos_id_; }
+  // The pieces within which merges happen (of valid UTF-8 without added tokens); `reference` as in EncodeOptions.
+  std::vector<std::string> Pieces(std::string_view text, bool reference = false) const;
+  bool HasScanner() const { return pre_tokenizer_->IsPublished(); }  // for its pre-tokenizer, beside PCRE2
+  const Bpe& bpe() const { return *bpe_; }
+
   void set_bos_id(std::optional<TokenId> id) { bos_id_ = id; }
   void set_eos_id(std::optional<TokenId> id) { eos_id_ = id; }
 
@@ -60,6 +65,8 @@ class Tokenizer {
   struct Scratch;
   class ScratchPool;
   Tokenizer();
+  template <class Visit>
+  void ForEachPiece(std::string_view text, bool reference, Scratch& scratch, const Visit& visit) const;
   void EncodePart(std::string_view text, bool reference, Scratch& scratch, std::vector<TokenId>& out) const;
   void EncodePiece(std::string_view piece, const char* readable_end, Scratch& scratch, std::vector<TokenId>& out) const;
 

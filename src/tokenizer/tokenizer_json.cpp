@@ -22,6 +22,8 @@ constexpr size_t kMaxAddedContent = 1 << 12;
 class Reader : public nlohmann::json_sax<json> {
  public:
   explicit Reader(TokenizerJson* out) : out_(out) {}
+  bool saw_vocab() const { return saw_vocab_; }
+  bool saw_merges() const { return saw_merges_; }
   std::optional<Error> TakeError() { return std::move(error_); }
 
   bool null() override { return Value(nullptr); }
@@ -268,9 +270,14 @@ Result<TokenizerJson> ReadTokenizerJson(std::string_view bytes) {
     return Error("tokenizer.json has no \"model\"", Shorten(root), "an object with model, pre_tokenizer and decoder",
                  "the file that Hugging Face tokenizers writes (Tokenizer.save)");
   }
-  if (out.bpe.vocabulary.empty())
-    return Error("tokenizer.json: model.vocab is missing or empty", "", "token strings with integer ids");
   if (auto e = CheckModel(*model, &out.bpe)) return *std::move(e);
+  // A table of the right type was diverted and is not in the rest.
+  if (!reader.saw_vocab() || model->contains("vocab")) {
+    return Error("tokenizer.json: model.vocab is missing or no object", "", "token strings with integer ids");
+  }
+  if (!reader.saw_merges() || model->contains("merges")) {
+    return Error("tokenizer.json: model.merges is missing or no list", "", "\"a b\" or [\"a\", \"b\"] each");
+  }
   if (auto e = CheckNormalizer(root)) return *std::move(e);
   if (auto e = CheckDecoder(root)) return *std::move(e);
   if (auto e = ReadAddedTokens(root, &out)) return *std::move(e);

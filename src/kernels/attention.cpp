@@ -11,6 +11,8 @@
 namespace fathom::kernels {
 namespace {
 
+constexpr int64_t kTasksPerThread = 8;
+
 using AttentionEntry = Entry<void (*)(Context&, Arena&, const AttentionArgs&), AttentionArgs>;
 
 void AttentionReference(Context& ctx, Arena& scratch, const AttentionArgs& args) {
@@ -40,24 +42,38 @@ template <Isa isa>
 void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args) {
   const FlashKernels kernels = FlashKernelsOf(isa, args.compute == Compute::kBf16);
   const int64_t k = args.dn + args.dr;
-  const int64_t bytes = Flash::Bytes(kernels, k, args.dv);
+  const int64_t all = (args.tokens + kFlashLanes - 1) / kFlashLanes;
+  const int64_t shared = all * args.heads / (kTasksPerThread * ctx.pool.size());
+  const int64_t blocks = std::clamp<int64_t>(shared, 1, std::min(kFlashBlocks, std::max<int64_t>(all, 1)));
+  const int64_t bytes = Flash::Bytes(kernels, k, args.dv, blocks);
   ArenaScope scope(scratch);
   std::byte* memory = scratch.Take<std::byte>(bytes * ctx.pool.size());
   if (scratch.planning()) return;
-  const int64_t blocks = (args.tokens + kFlashLanes - 1) / kFlashLanes;
-  ctx.pool.ParallelFor(blocks * args.heads, [&](int64_t task, int thread) {
+  const int64_t groups = (all + blocks - 1) / blocks;
+  ctx.pool.ParallelFor(groups * args.heads, [&](int64_t task, int thread) {
     const int64_t head = task % args.heads;
-    const int64_t first = (blocks - 1 - task / args.heads) * kFlashLanes;  // the last queries see most: they begin
-    const int64_t lanes = std::min(kFlashLanes, args.tokens - first);
-    const int64_t keys = args.begin + first + lanes;
-    Flash flash(kernels, k, args.dv, memory + thread * bytes);
-    flash.Begin(args.q + first * args.ldq + head * k, args.ldq, lanes, args.scale);
-    for (int64_t t = 0; t < keys; t += kFlashKeys) {
-      const int64_t count = std::min(kFlashKeys, keys - t);
-      FillTiles(flash, args, head, t, count);
-      flash.Step(flash.key_tile(), flash.ldk(), flash.value_tile(), flash.ldv(), count, args.begin + first + 1 - t);
+    const int64_t first = (groups - 1 - task / args.heads) * blocks * kFlashLanes;  // the last see most: they begin
+    const int64_t end = std::min(first + blocks * kFlashLanes, args.tokens);
+    Flash flash(kernels, k, args.dv, blocks, memory + thread * bytes);
+    const auto begin_of = [&](int64_t block) { return first + block * kFlashLanes; };
+    const auto end_of = [&](int64_t block) { return std::min(begin_of(block) + kFlashLanes, end); };
+    const int64_t used = (end - first + kFlashLanes - 1) / kFlashLanes;
+    for (int64_t b = 0; b < used; ++b) {
+      flash.Begin(b, args.q + begin_of(b) * args.ldq + head * k, args.ldq, end_of(b) - begin_of(b), args.scale);
     }
-    flash.Finish(args.out + first * args.ldo + head * args.dv, args.ldo);
+    for (int64_t t = 0; t < args.begin + end; t += kFlashKeys) {
+      const int64_t count = std::min(kFlashKeys, args.begin + end - t);
+      FillTiles(flash, args, head, t, count);
+      flash.TakeValues(flash.value_tile(), flash.ldv(), count);
+      for (int64_t b = 0; b < used; ++b) {
+        const int64_t seen = args.begin + end_of(b) - t;  // keys of this tile that anyone in the block sees
+        if (seen <= 0) continue;
+        flash.Step(b, flash.key_tile(), flash.ldk(), count, args.begin + begin_of(b) + 1 - t);
+      }
+    }
+    for (int64_t b = 0; b < used; ++b) {
+      flash.Finish(b, args.out + begin_of(b) * args.ldo + head * args.dv, args.ldo);
+    }
   });
 }
 

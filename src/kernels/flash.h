@@ -3,10 +3,12 @@
 // rows, out (queries, n) = out * alpha + P V. Keys come in tiles of kFlashKeys, always cut at the same positions, so a
 // query's bits do not depend on its neighbours.
 //
-// One thread's work; scratch from the caller (Bytes). bf16: Q, K, V and P are bf16, sums float32. Else all is float32
-// and, with `round`, Q and P (K and V by who fills the tile) are rounded to bf16's values.
+// One thread's work; scratch from the caller (Bytes). Several blocks of queries can share the tiles of keys and values:
+// filling those costs as much as one block's arithmetic on a few dozen queries. bf16: Q, K, V and P are bf16, sums
+// float32. Else all is float32 and, with `round`, Q and P (K and V by who fills the tile) are rounded to bf16's values.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -19,6 +21,7 @@ namespace fathom::kernels {
 
 inline constexpr int64_t kFlashLanes = 64;
 inline constexpr int64_t kFlashKeys = 64;
+inline constexpr int64_t kFlashBlocks = 8;  // at most
 
 struct FlashKernels {
   const Tiles* tiles = nullptr;
@@ -33,39 +36,50 @@ FlashKernels FlashKernelsOf(Isa isa, bool want_bf16);
 class Flash {
  public:
   // k: length of queries and keys, n: of values and output rows.
-  Flash(const FlashKernels& kernels, int64_t k, int64_t n, std::byte* scratch);
-  static int64_t Bytes(const FlashKernels& kernels, int64_t k, int64_t n);
+  Flash(const FlashKernels& kernels, int64_t k, int64_t n, int64_t blocks, std::byte* scratch);
+  static int64_t Bytes(const FlashKernels& kernels, int64_t k, int64_t n, int64_t blocks);
 
   int64_t element() const { return kernels_.bf16 ? 2 : 4; }
   int64_t ldk() const { return RoundUp(k_, 32); }
   int64_t ldv() const { return RoundUp(n_, 16); }
 
-  // Tiles to fill before Step: rows of bf16 or float32. Keys need a zero after them if k is odd.
+  // Rows of bf16 or float32 to fill. Keys need a zero after them if k is odd.
   std::byte* key_tile() const { return key_tile_; }      // (kFlashKeys, ldk)
   std::byte* value_tile() const { return value_tile_; }  // (kFlashKeys, ldv)
   // n values of `dtype` as the tiles hold them.
   void Convert(std::byte* to, const std::byte* from, DType dtype, int64_t n) const;
 
-  // Takes `lanes` queries, ldq apart, and forgets what it had summed.
-  void Begin(const float* q, int64_t ldq, int64_t lanes, float scale);
-  // `keys` rows of k (ldk apart) and values (ldv apart); lane i sees those before visible + i.
-  void Step(const std::byte* k, int64_t ldk, const std::byte* values, int64_t ldv, int64_t keys, int64_t visible);
+  // The block takes `lanes` queries, ldq apart, and forgets what it had summed.
+  void Begin(int64_t block, const float* q, int64_t ldq, int64_t lanes, float scale);
+  // The next tile's values, for all blocks: `keys` rows, ld apart.
+  void TakeValues(const std::byte* values, int64_t ld, int64_t keys);
+  // `keys` rows of keys, ld apart, with the values taken last; lane i sees those before visible + i.
+  void Step(int64_t block, const std::byte* k, int64_t ld, int64_t keys, int64_t visible);
   // Results so far: unnormalised rows, maxima and sums. out_row: n values.
-  const float* out_row(int64_t lane) const { return out_ + lane * ldv(); }
-  const float* max() const { return max_; }
-  const float* sum() const { return sum_; }
+  const float* out_row(int64_t block, int64_t lane) const {
+    return states_[static_cast<size_t>(block)].out + lane * ldv();
+  }
+  const float* max(int64_t block) const { return states_[static_cast<size_t>(block)].max; }
+  const float* sum(int64_t block) const { return states_[static_cast<size_t>(block)].sum; }
   // to (lanes, n), ldo apart = out / sum, zero where the sum is zero.
-  void Finish(float* to, int64_t ldo) const;
+  void Finish(int64_t block, float* to, int64_t ldo) const;
 
   static int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
  private:
+  struct State {
+    int64_t lanes, panels;
+    float scale;
+    std::byte* q_panels;
+    float *out, *max, *sum;
+  };
+  int64_t Layout(int64_t blocks, std::byte* scratch);
+
   FlashKernels kernels_;
   int64_t k_, n_;
-  int64_t lanes_ = 0, panels_ = 0;
-  float scale_ = 1;
-  std::byte *q_panels_, *q_rows_, *key_tile_, *value_tile_, *value_panels_, *weight_panels_, *weight_rows_;
-  float *scores_, *out_, *max_, *sum_, *alpha_;
+  std::byte *q_rows_, *key_tile_, *value_tile_, *value_panels_, *weight_panels_, *weight_rows_;
+  float *scores_, *alpha_;
+  std::array<State, kFlashBlocks> states_;
 };
 
 }  // namespace fathom::kernels

@@ -60,13 +60,13 @@ class Tiled {
   }
   static constexpr int64_t kHeadUnit = kLanes;  // tasks take multiples of it, up to kMaxHeads
   static constexpr int64_t kMaxHeads = kFlashLanes;
-  int64_t Bytes() const { return Flash::Bytes(kernels_, args_.r + args_.dr, args_.r); }
+  int64_t Bytes() const { return Flash::Bytes(kernels_, args_.r + args_.dr, args_.r, 1); }
 
   void Run(const Part& part, const Part*, std::byte* scratch) const {
     const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
     const int64_t width = args_.r + args_.dr, size = SizeOf(cache.dtype);
-    Flash flash(kernels_, width, args_.r, scratch);
-    flash.Begin(args_.q + (part.query * args_.heads + part.head) * width, width, part.heads, args_.scale);
+    Flash flash(kernels_, width, args_.r, 1, scratch);
+    flash.Begin(0, args_.q + (part.query * args_.heads + part.head) * width, width, part.heads, args_.scale);
     // Rows are used where they lie if they are what the products take.
     const bool as_is = flash.element() == size && !(kernels_.bf16 && width % 2);
     for (int64_t t = part.begin; t < part.end; t += kFlashKeys) {
@@ -82,11 +82,12 @@ class Tiled {
           if (width % 2) std::fill_n(row + width * flash.element(), flash.element(), std::byte{0});
         }
       }
-      flash.Step(rows, ld, rows, ld, keys, kAllVisible);
+      flash.TakeValues(rows, ld, keys);
+      flash.Step(0, rows, ld, keys, kAllVisible);
     }
-    for (int64_t h = 0; h < part.heads; ++h) std::copy_n(flash.out_row(h), args_.r, part.out + h * args_.r);
-    std::copy_n(flash.max(), part.heads, part.max);
-    std::copy_n(flash.sum(), part.heads, part.sum);
+    for (int64_t h = 0; h < part.heads; ++h) std::copy_n(flash.out_row(0, h), args_.r, part.out + h * args_.r);
+    std::copy_n(flash.max(0), part.heads, part.max);
+    std::copy_n(flash.sum(0), part.heads, part.sum);
   }
 
  private:

@@ -1,0 +1,45 @@
+// Problems of fathom-bench: an op's name and a line that says its sizes, turned into data and a call.
+//
+//   linear      m1n1024k1024:bf16:f8e4m3:j8      kernels/problem.h, as in the tests; jN: N matrices in one call
+//   transposed  m1n512k128:bf16:bf16:j8          y (m, n) = x (m, k) w for w (k, n)
+//   attention   t512l512h8:bf16                  t queries at the end of l positions; dn128 dr64 dv128 may follow h
+//   latent      q16l4096h8:bf16                  q sequences of l positions each; r512 dr64 may follow h
+//   norm swiglu t512n1024                        rows and width
+//   gate        t512e64k8                        g8 groups, p4 of them chosen
+//   rope        t512h8d64
+//   combine     t512n1024k8
+//   embed       t512n1024
+//   cache       t512n576:bf16                    rows written to the latent cache
+//   quantize    t512n1024                        rows to E4M3 in 1x128 tiles
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "kernels/peak.h"
+
+namespace fathom::bench {
+
+enum class Unit : uint8_t { kF32, kBf16 };
+
+struct OpCase {
+  double operations = 0;  // of one run, a multiply-add is two
+  double bytes = 0;       // read and written by one run, each once
+  Unit unit = Unit::kF32;
+  // Copies of what is read in bulk. Runs take them in turn, so that they come from memory as in decoding, where a
+  // token's weights do not fit into any cache.
+  int64_t copies = 1;
+  std::function<void(int64_t copy)> run;
+  std::function<std::vector<kernels::ByteSpan>(int64_t copy)> spans;  // for the read peak
+};
+
+// Throws Error for an unknown op or a problem that does not parse. Buffers live in the closures.
+OpCase MakeCase(Context& ctx, const std::string& op, const std::string& problem);
+const std::vector<std::string>& OpNames();
+
+// "linear m1n1024k1024:bf16:bf16" lines: the shapes of the benchmark model (configs/models/bench-773m.json).
+std::vector<std::pair<std::string, std::string>> DefaultSuite();
+
+}  // namespace fathom::bench

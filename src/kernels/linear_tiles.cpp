@@ -3,7 +3,7 @@
 //   dot     m <= kDotRows: rows of W are streamed once, sums run along k. Bound by the memory.
 //   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
 //           k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
-//           blocks (64 rows of W) x (up to 192 rows of x) are turned round when they are complete.
+//           blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.
 //
 // A task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a power of two of the whole
 // matrix's rows, so that a block never crosses a row of FP8 scales. Every output element belongs to one task and its
@@ -18,9 +18,12 @@ namespace {
 
 constexpr int64_t kDotRows = 8;
 constexpr int64_t kDotTaskBytes = 1 << 17;
-constexpr int64_t kDotMaxRows = 512;        // of W in a task
-constexpr int64_t kBlockRows = 64;          // packed form: rows of W in a task
-constexpr int64_t kBlockPanels = 12;        // and panels of x
+constexpr int64_t kDotMaxRows = 512;  // of W in a task
+constexpr int64_t kBlockRows = 128;   // packed form: rows of W in a task
+constexpr int64_t kBlockPanels = 12;  // and panels of x
+// Rows of W that are widened at a time where they are not multiplied in place: for few panels they stay in the first
+// cache, for many in the second, so that panels are read less often.
+constexpr int64_t kShortSlice = 16, kLongSlice = 64;
 constexpr int64_t kDepthBytes = 1 << 12;    // bytes of a row of the A operand that are multiplied at a time
 constexpr int64_t kGroupPanels = 3;         // panels that stay in the caches while a block of W passes
 constexpr int64_t kSerialValues = 1 << 15;  // conversions of fewer values are not worth a parallel region
@@ -142,9 +145,10 @@ bool InPlace(const LinearInput& in, const Weight& w) {
   return in.bf16 ? w.dtype == DType::kBF16 && w.cols % 2 == 0 : w.dtype == DType::kF32;
 }
 
-constexpr int64_t kSumsBytes = kBlockRows * kBlockPanels * kLanes * static_cast<int64_t>(sizeof(float));
+constexpr int64_t kSumsLd = kBlockPanels * kLanes;
+constexpr int64_t kSumsBytes = kBlockRows * kSumsLd * static_cast<int64_t>(sizeof(float));
 constexpr int64_t kTurnedBytes = kBlockRows * kLanes * static_cast<int64_t>(sizeof(float));
-int64_t PackedScratch() { return kSumsBytes + kTurnedBytes + kBlockRows * kDepthBytes; }
+int64_t PackedScratch() { return kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes; }
 
 // Values [k, k + n) of rows [range) as the A operand, ld elements apart.
 void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Range range, int64_t k, int64_t n,
@@ -170,72 +174,96 @@ void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Rang
 
 // C (rows, panels) (+)= scales * A x^T for values [k, k + n) of k; `a` begins at k.
 void Multiply(const Tiles& tiles, const LinearInput& in, float* c, const void* a, int64_t lda, int64_t rows, int64_t k,
-              int64_t n, int64_t panel, int64_t panels, float scale, const float* lane_scale) {
-  constexpr int64_t kLdc = kBlockPanels * kLanes;
+              int64_t n, int64_t panel, int64_t panels, float scale, const float* lane_scale, bool from_memory) {
   if (in.bf16) {
     const uint16_t* b = static_cast<const uint16_t*>(in.data) + panel * in.ld + k * kLanes;
-    tiles.mul_bf16({c, kLdc, static_cast<const uint16_t*>(a), lda, b, in.ld, rows, CeilDiv(n, 2), panels, scale,
-                    lane_scale, k > 0});
+    tiles.mul_bf16({c, kSumsLd, static_cast<const uint16_t*>(a), lda, b, in.ld, rows, CeilDiv(n, 2), panels, scale,
+                    lane_scale, k > 0, from_memory});
   } else {
     const float* b = static_cast<const float*>(in.data) + panel * in.ld + k * kLanes;
-    tiles.mul_f32({c, kLdc, static_cast<const float*>(a), lda, b, in.ld, rows, n, panels, scale, lane_scale, k > 0});
+    tiles.mul_f32({c, kSumsLd, static_cast<const float*>(a), lda, b, in.ld, rows, n, panels, scale, lane_scale, k > 0});
+  }
+}
+
+// The next slice's codes of a block of scales, while this slice is multiplied.
+void PrefetchCodes(const Weight& w, int64_t row, int64_t rows, int64_t k) {
+  constexpr int64_t kLine = 64;
+  for (int64_t r = row; r < std::min(row + rows, w.rows); ++r) {
+    __builtin_prefetch(w.RowData(r) + k);
+    __builtin_prefetch(w.RowData(r) + k + kLine);
+  }
+}
+
+// What a packed task works on.
+struct PackedTask {
+  Range range;  // rows of W
+  int64_t first_panel, panels;
+};
+PackedTask TaskOf(const LinearInput& in, const Plan& plan, int64_t task) {
+  PackedTask t;
+  t.range = BlockRange(plan.job->w, plan.block_rows, task / plan.m_blocks);
+  t.first_panel = task % plan.m_blocks * plan.block_panels;
+  t.panels = std::min(plan.block_panels, CeilDiv(in.m, kLanes) - t.first_panel);
+  return t;
+}
+
+// Sums of rows [range) of W for values [k, k + n) of k; `a` holds those rows' values, `c` is their first row of sums.
+void MultiplySlice(const Tiles& tiles, const LinearInput& in, const Weight& w, const PackedTask& t, Range range,
+                   const std::byte* a, int64_t lda, bool in_place, int64_t k, int64_t n, float* c) {
+  const bool scaled = w.dtype == DType::kF8E4M3;
+  const int64_t rows = range.end - range.begin, step = scaled ? kFp8Block : n, size = in.bf16 ? 2 : 4;
+  for (int64_t p = 0; p < t.panels;) {
+    // Four panels are better cut in two and two than in three and one.
+    const int64_t group = t.panels - p == kGroupPanels + 1 ? 2 : std::min(kGroupPanels, t.panels - p);
+    const int64_t panel = t.first_panel + p;
+    for (int64_t begin = 0; begin < n; begin += step) {
+      const int64_t at = k + begin;
+      if (scaled && p == 0) PrefetchCodes(w, range.end, rows, at);
+      const float* lane_scale = in.scales ? in.scales + at / kFp8Block * in.ld_scales + panel * kLanes : nullptr;
+      Multiply(tiles, in, c + p * kLanes, a + begin * size, lda, rows, at, std::min(step, n - begin), panel, group,
+               scaled ? w.ScaleAt(range.begin, at) : 1.0f, lane_scale, in_place && p == 0);
+    }
+    p += group;
+  }
+}
+
+// Finished sums, C^T, to the rows of y.
+void StoreTurned(const Tiles& tiles, const LinearJob& job, const PackedTask& t, const float* sums, float* turned) {
+  const int64_t rows = t.range.end - t.range.begin;
+  for (int64_t p = 0; p < t.panels; ++p) {
+    const int64_t token = (t.first_panel + p) * kLanes, tokens = std::min(kLanes, job.m - token);
+    const float* c = sums + p * kLanes;
+    if (job.y_dtype == DType::kF32 && !job.accumulate) {
+      tiles.transpose32(static_cast<float*>(job.y) + token * job.ldy + t.range.begin, job.ldy, c, kSumsLd, rows,
+                        tokens);
+      continue;
+    }
+    tiles.transpose32(turned, kBlockRows, c, kSumsLd, rows, tokens);
+    for (int64_t i = 0; i < tokens; ++i) {
+      StoreRow(tiles, job, token + i, t.range.begin, turned + i * kBlockRows, rows);
+    }
   }
 }
 
 void RunPacked(const Tiles& tiles, const LinearInput& in, const Plan& plan, int64_t task, std::byte* scratch) {
-  const LinearJob& job = *plan.job;
-  const Weight& w = job.w;
-  const Range range = BlockRange(w, plan.block_rows, task / plan.m_blocks);
-  const int64_t rows = range.end - range.begin;
-  const int64_t first_panel = task % plan.m_blocks * plan.block_panels;
-  const int64_t panels = std::min(plan.block_panels, CeilDiv(in.m, kLanes) - first_panel);
-  float* sums = reinterpret_cast<float*>(scratch);  // (rows, kBlockPanels * 16)
+  const Weight& w = plan.job->w;
+  const PackedTask t = TaskOf(in, plan, task);
+  float* sums = reinterpret_cast<float*>(scratch);  // (rows, kSumsLd)
   float* turned = reinterpret_cast<float*>(scratch + kSumsBytes);
   std::byte* widened = scratch + kSumsBytes + kTurnedBytes;
-  const bool scaled = w.dtype == DType::kF8E4M3, in_place = InPlace(in, w);
+  const bool in_place = InPlace(in, w);
   const int64_t depth = Depth(in), size = in.bf16 ? 2 : 4;
-
+  const int64_t slice = in_place ? kBlockRows : t.panels <= kGroupPanels + 1 ? kShortSlice : kLongSlice;
   for (int64_t k = 0; k < in.k; k += depth) {
     const int64_t n = std::min(depth, in.k - k);
-    const int64_t lda = in_place ? w.cols : depth;
-    const std::byte* a = widened;
-    if (in_place) {
-      a = w.RowData(range.begin) + k * size;
-    } else {
-      WidenBlock(tiles, in, w, range, k, n, widened, depth);
-    }
-    for (int64_t p = 0; p < panels;) {
-      // Four panels are better cut in two and two than in three and one.
-      const int64_t group = panels - p == kGroupPanels + 1 ? 2 : std::min(kGroupPanels, panels - p);
-      const int64_t panel = first_panel + p;
-      float* c = sums + p * kLanes;
-      if (!scaled) {
-        Multiply(tiles, in, c, a, lda, rows, k, n, panel, group, 1.0f, nullptr);
-      } else {
-        for (int64_t begin = 0; begin < n; begin += kFp8Block) {
-          const int64_t at = k + begin;
-          Multiply(tiles, in, c, a + begin * size, lda, rows, at, std::min(kFp8Block, n - begin), panel, group,
-                   w.ScaleAt(range.begin, at),
-                   in.scales ? in.scales + at / kFp8Block * in.ld_scales + panel * kLanes : nullptr);
-        }
-      }
-      p += group;
+    for (int64_t row = t.range.begin; row < t.range.end; row += slice) {
+      const Range part{row, std::min(row + slice, t.range.end)};
+      if (!in_place) WidenBlock(tiles, in, w, part, k, n, widened, depth);
+      MultiplySlice(tiles, in, w, t, part, in_place ? w.RowData(row) + k * size : widened, in_place ? w.cols : depth,
+                    in_place, k, n, sums + (row - t.range.begin) * kSumsLd);
     }
   }
-
-  for (int64_t p = 0; p < panels; ++p) {
-    const int64_t token = (first_panel + p) * kLanes, tokens = std::min(kLanes, in.m - token);
-    const float* c = sums + p * kLanes;
-    if (job.y_dtype == DType::kF32 && !job.accumulate) {
-      tiles.transpose32(static_cast<float*>(job.y) + token * job.ldy + range.begin, job.ldy, c, kBlockPanels * kLanes,
-                        rows, tokens);
-      continue;
-    }
-    tiles.transpose32(turned, kBlockRows, c, kBlockPanels * kLanes, rows, tokens);
-    for (int64_t i = 0; i < tokens; ++i) {
-      StoreRow(tiles, job, token + i, range.begin, turned + i * kBlockRows, rows);
-    }
-  }
+  StoreTurned(tiles, *plan.job, t, sums, turned);
 }
 
 void ConvertInputs(const Tiles& tiles, Context& ctx, std::span<const LinearInput> inputs, int64_t tasks, int64_t values,

@@ -1,5 +1,5 @@
 // LinearTransposed over a table of primitives: y (m, C) = x (m, R) w. x is the A operand as it lies (rounded to bf16
-// for the bf16 units), blocks of 128 rows x 256 columns of W become B panels whose lanes are columns: rows are read
+// for the bf16 units), blocks of 128 rows x 512 columns of W become B panels whose lanes are columns: rows are read
 // contiguously and paired in registers on the way. A task is one block of columns of one job, for all of x and R.
 #include <algorithm>
 #include <cstring>
@@ -9,9 +9,13 @@
 namespace fathom::kernels {
 namespace {
 
-constexpr int64_t kColumns = 256;  // of a task
+constexpr int64_t kColumns = 512;  // of a task
 constexpr int64_t kDepth = 128;    // rows of W at a time: a block of FP8 scales
+constexpr int64_t kAhead = 16;     // rows that are fetched ahead: they may be short pieces of memory
 constexpr int64_t kMaxRows = 64;   // of x at a time
+// Panels lie a cache line more apart than they are long: a power of two would put them all into one set of the cache.
+constexpr int64_t kPanelFloats = kDepth * kLanes + 16;
+constexpr int64_t kPanelHalves = kDepth * kLanes + 32;
 constexpr int64_t kPanels = kColumns / kLanes;
 
 struct Job {
@@ -22,8 +26,9 @@ struct Job {
 
 // Panels, their rows before pairing or distribution, and sums of a block whose width is no multiple of 16.
 struct alignas(64) Workspace {
-  float panels[kDepth * kColumns];
-  float rows[kDepth * kColumns];
+  float panels[kPanels * kPanelFloats];
+  uint16_t rows[kDepth * kColumns];
+  float row[kColumns];
   float sums[kMaxRows * kColumns];
 };
 
@@ -35,15 +40,19 @@ void MakePanels(const Tiles& tiles, const Weight& w, bool bf16, int64_t r, int64
     const uint16_t* from = reinterpret_cast<const uint16_t*>(w.RowData(r) + c * size);
     int64_t ld = w.cols;
     if (w.dtype == DType::kF8E4M3) {
-      uint16_t* rows = reinterpret_cast<uint16_t*>(space->rows);
-      for (int64_t i = 0; i < depth; ++i) tiles.widen_e4m3_bf16(rows + i * kColumns, w.RowData(r + i) + c * size, n);
-      from = rows;
+      for (int64_t i = 0; i < depth; ++i) {
+        for (int64_t line = 0; line < n && i + kAhead < depth; line += 64) {
+          __builtin_prefetch(w.RowData(r + i + kAhead) + c + line);
+        }
+        tiles.widen_e4m3_bf16(space->rows + i * kColumns, w.RowData(r + i) + c * size, n);
+      }
+      from = space->rows;
       ld = kColumns;
     }
-    tiles.pair_rows(reinterpret_cast<uint16_t*>(space->panels), kDepth * kLanes, from, ld, depth, n);
+    tiles.pair_rows(reinterpret_cast<uint16_t*>(space->panels), kPanelHalves, from, ld, depth, n);
     return;
   }
-  float* row = space->rows;
+  float* row = space->row;
   std::fill(row + n, row + RoundUp(n, kLanes), 0.0f);
   for (int64_t i = 0; i < depth; ++i) {
     const std::byte* from = w.RowData(r + i) + c * size;
@@ -61,7 +70,7 @@ void MakePanels(const Tiles& tiles, const Weight& w, bool bf16, int64_t r, int64
         tiles.widen_e4m3(row, from, n);
     }
     for (int64_t p = 0; p < CeilDiv(n, kLanes); ++p) {
-      std::memcpy(space->panels + p * kDepth * kLanes + i * kLanes, row + p * kLanes, kLanes * sizeof(float));
+      std::memcpy(space->panels + p * kPanelFloats + i * kLanes, row + p * kLanes, kLanes * sizeof(float));
     }
   }
 }
@@ -73,10 +82,10 @@ void Multiply(const Tiles& tiles, const LinearInput& in, const Workspace& space,
     const uint16_t* a = static_cast<const uint16_t*>(in.data) + first * in.ld + r;
     const uint16_t* b = reinterpret_cast<const uint16_t*>(space.panels);
     tiles.mul_bf16(
-        {c, ldc, a, in.ld, b, kDepth * kLanes, rows, CeilDiv(depth, 2), panels, 1.0f, lane_scale, accumulate});
+        {c, ldc, a, in.ld, b, kPanelHalves, rows, CeilDiv(depth, 2), panels, 1.0f, lane_scale, accumulate, false});
   } else {
     const float* a = static_cast<const float*>(in.data) + first * in.ld + r;
-    tiles.mul_f32({c, ldc, a, in.ld, space.panels, kDepth * kLanes, rows, depth, panels, 1.0f, lane_scale, accumulate});
+    tiles.mul_f32({c, ldc, a, in.ld, space.panels, kPanelFloats, rows, depth, panels, 1.0f, lane_scale, accumulate});
   }
 }
 

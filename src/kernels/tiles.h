@@ -46,6 +46,7 @@ struct MulBf16 {
   float scale;
   const float* lane_scale;
   bool accumulate;
+  bool a_from_memory;  // not in a cache: fetch ahead, also beyond the last row (a hint, never an access)
 };
 
 // y[i * ldy + n] = sum over k of x[i, k] * w[n, k] for n < rows, i < m: accumulators along k, for few rows of x.

@@ -27,16 +27,28 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
 #pragma GCC unroll 32
     for (int p = 0; p < kP; ++p) acc[r][p] = _mm512_setzero_ps();
   }
-  for (int64_t k = 0; k < m.kpairs; ++k) {
-    __m512i bv[kP];
+  // The next rows of A, even beyond this call's, are on their way while these are multiplied.
+  constexpr int64_t kLinePairs = 16;
+  for (int64_t line = 0; line < m.kpairs; line += kLinePairs) {
+    const int64_t end = line + kLinePairs < m.kpairs ? line + kLinePairs : m.kpairs;
+    if (m.a_from_memory) {
 #pragma GCC unroll 32
-    for (int p = 0; p < kP; ++p) bv[p] = _mm512_loadu_si512(b + p * m.ldb + k * 2 * kLanes);
+      for (int r = 0; r < kR; ++r) {
+        const uint16_t* base = quad[r / 4] + 2 * line + kR * step;
+        Prefetch(r % 4 == 3 ? base + step3 : base + r % 4 * step);
+      }
+    }
+    for (int64_t k = line; k < end; ++k) {
+      __m512i bv[kP];
 #pragma GCC unroll 32
-    for (int r = 0; r < kR; ++r) {
-      const uint16_t* base = quad[r / 4] + 2 * k;
-      const __m512i av = BroadcastPair(r % 4 == 3 ? base + step3 : base + r % 4 * step);
+      for (int p = 0; p < kP; ++p) bv[p] = _mm512_loadu_si512(b + p * m.ldb + k * 2 * kLanes);
 #pragma GCC unroll 32
-      for (int p = 0; p < kP; ++p) acc[r][p] = DotPairs(acc[r][p], av, bv[p]);
+      for (int r = 0; r < kR; ++r) {
+        const uint16_t* base = quad[r / 4] + 2 * k;
+        const __m512i av = BroadcastPair(r % 4 == 3 ? base + step3 : base + r % 4 * step);
+#pragma GCC unroll 32
+        for (int p = 0; p < kP; ++p) acc[r][p] = DotPairs(acc[r][p], av, bv[p]);
+      }
     }
   }
 #pragma GCC unroll 32
@@ -138,6 +150,7 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
 #pragma GCC unroll 32
     for (int i = 0; i < kM; ++i) total[r][i] = _mm512_setzero_ps();
   }
+  __m512i low, high;
   for (int64_t begin = 0; begin < d.k; begin += kScaleBlock) {
     __m512 acc[kR][kM];
 #pragma GCC unroll 32
@@ -146,14 +159,25 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
       for (int i = 0; i < kM; ++i) acc[r][i] = _mm512_setzero_ps();
     }
     const int64_t end = begin + kScaleBlock < d.k ? begin + kScaleBlock : d.k;
-    for (int64_t k = begin; k < end; k += 64) {
-      const __mmask64 valid = end - k >= 64 ? ~uint64_t{0} : (uint64_t{1} << (end - k)) - 1;
+    int64_t k = begin;
+    for (; k + 64 <= end; k += 64) {
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) {
         const uint8_t* p = w + r * d.k + k;
         Prefetch(p + kR * d.k);
-        __m512i low, high;
-        table.Widen(_mm512_maskz_loadu_epi8(valid, p), &low, &high);
+        table.Widen(_mm512_loadu_si512(p), &low, &high);
+#pragma GCC unroll 32
+        for (int i = 0; i < kM; ++i) {
+          acc[r][i] = DotPairs(acc[r][i], low, _mm512_loadu_si512(x + i * d.ldx + k));
+          acc[r][i] = DotPairs(acc[r][i], high, _mm512_loadu_si512(x + i * d.ldx + k + 32));
+        }
+      }
+    }
+    if (k < end) {
+      const __mmask64 valid = (uint64_t{1} << (end - k)) - 1;
+#pragma GCC unroll 32
+      for (int r = 0; r < kR; ++r) {
+        table.Widen(_mm512_maskz_loadu_epi8(valid, w + r * d.k + k), &low, &high);
 #pragma GCC unroll 32
         for (int i = 0; i < kM; ++i) {
           acc[r][i] = DotPairs(acc[r][i], low, _mm512_loadu_si512(x + i * d.ldx + k));
@@ -234,14 +258,18 @@ void DotE4m3(const Dot& d) {
 void WidenE4m3(uint16_t* out, const void* in, int64_t n) {
   const E4m3Table table = E4m3Table::Make();
   const uint8_t* codes = static_cast<const uint8_t*>(in);
-  for (int64_t i = 0; i < n; i += 64) {
-    const int64_t left = n - i;
-    const __mmask64 valid = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
-    __m512i low, high;
-    table.Widen(_mm512_maskz_loadu_epi8(valid, codes + i), &low, &high);
-    _mm512_mask_storeu_epi16(out + i, static_cast<__mmask32>(valid), low);
-    _mm512_mask_storeu_epi16(out + i + 32, static_cast<__mmask32>(valid >> 32), high);
+  __m512i first, second;
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    table.Widen(_mm512_loadu_si512(codes + i), &first, &second);
+    _mm512_storeu_si512(out + i, first);
+    _mm512_storeu_si512(out + i + 32, second);
   }
+  if (i == n) return;
+  const __mmask64 valid = (uint64_t{1} << (n - i)) - 1;
+  table.Widen(_mm512_maskz_loadu_epi8(valid, codes + i), &first, &second);
+  _mm512_mask_storeu_epi16(out + i, static_cast<__mmask32>(valid), first);
+  _mm512_mask_storeu_epi16(out + i + 32, static_cast<__mmask32>(valid >> 32), second);
 }
 
 void RoundBf16(uint16_t* out, const float* in, int64_t n) {
@@ -276,16 +304,28 @@ void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi
   }
 }
 
+// Two panels at a time: the words of an even and an odd row interleaved.
 void PairRows(uint16_t* b, int64_t ldb, const uint16_t* w, int64_t ldw, int64_t k, int64_t n) {
+  alignas(64) static constexpr uint16_t kFirst[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  const __m512i first = _mm512_load_si512(kFirst);
+  const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
   for (int64_t r = 0; r < k; r += 2, b += 2 * kLanes) {
     const uint16_t* even = w + r * ldw;
     const uint16_t* odd = even + ldw;
-    for (int64_t c = 0; c < n; c += kLanes) {
-      const __mmask16 valid = FirstLanes(n - c);
-      const __m512i e = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(valid, even + c));
-      const __m512i o =
-          r + 1 < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(valid, odd + c)) : _mm512_setzero_si512();
-      _mm512_storeu_si512(b + c / kLanes * ldb, _mm512_or_si512(e, _mm512_slli_epi32(o, 16)));
+    const bool paired = r + 1 < k;
+    constexpr int64_t kAhead = 16;  // rows are short pieces of memory, which no hardware fetches ahead
+    for (int64_t c = 0; c < n && r + kAhead + 1 < k; c += 2 * kLanes) {
+      Prefetch(even + kAhead * ldw + c);
+      Prefetch(odd + kAhead * ldw + c);
+    }
+    for (int64_t c = 0; c < n; c += 2 * kLanes) {
+      const __mmask32 valid = n - c >= 32 ? ~uint32_t{0} : (uint32_t{1} << (n - c)) - 1;
+      const __m512i e = _mm512_maskz_loadu_epi16(valid, even + c);
+      const __m512i o = paired ? _mm512_maskz_loadu_epi16(valid, odd + c) : _mm512_setzero_si512();
+      uint16_t* to = b + c / kLanes * ldb;
+      _mm512_storeu_si512(to, _mm512_permutex2var_epi16(e, first, o));
+      if (n - c > kLanes) _mm512_storeu_si512(to + ldb, _mm512_permutex2var_epi16(e, second, o));
     }
   }
 }

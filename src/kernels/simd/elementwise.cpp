@@ -204,6 +204,76 @@ int64_t FirstNonFinite(const float* x, int64_t n) {
   return -1;
 }
 
+namespace {
+
+using D64 = hn::ScalableTag<double>;
+using V64 = hn::Vec<D64>;
+
+// e^x, relative error below 2^-50, of x held within +-80: sigmoid and softmax in float32 are the same there as at x or,
+// below, differ by less than 2^-115. x = n ln 2 + r; the polynomial interpolates (e^r - 1 - r) / r^2 at the Chebyshev
+// nodes of |r| <= ln(2) / 2. n is rounded by adding 1.5 * 2^52, which leaves it in the low bits. Products and sums are
+// rounded apart.
+HWY_INLINE V64 ExpF64(V64 x) {
+  constexpr double kCoefficients[] = {0x1.28917e2c43a66p-22, 0x1.71de0db21e27fp-19, 0x1.a019b9133a48ap-16,
+                                      0x1.a01a01a7c327ap-13, 0x1.6c16c1788a49bp-10, 0x1.11111111109b4p-7,
+                                      0x1.5555555553d67p-5,  0x1.5555555555556p-3,  0.5};
+  const D64 d;
+  const hn::Rebind<int64_t, D64> di;
+  const V64 magic = hn::Set(d, 0x1.8p52);
+  x = hn::Min(hn::Set(d, 80.0), hn::Max(hn::Set(d, -80.0), x));
+  const V64 shifted = hn::Add(hn::Mul(x, hn::Set(d, 1.4426950408889634)), magic);
+  const V64 n = hn::Sub(shifted, magic);
+  V64 r = hn::Sub(x, hn::Mul(n, hn::Set(d, 0x1.62e42fefa0000p-1)));
+  r = hn::Sub(r, hn::Mul(n, hn::Set(d, 0x1.cf79abc9e3b3ap-40)));
+  V64 p = hn::Set(d, 0x1.af38a0d2d9620p-26);
+  for (double c : kCoefficients) p = hn::Add(hn::Mul(p, r), hn::Set(d, c));
+  p = hn::Add(hn::Add(hn::Mul(hn::Mul(p, r), r), r), hn::Set(d, 1.0));
+  const auto power = hn::Add(hn::ShiftLeft<52>(hn::BitCast(di, shifted)), hn::Set(di, int64_t{1023} << 52));
+  return hn::Mul(p, hn::BitCast(d, power));
+}
+
+// f(x) in double of n float values, in vectors; ends are padded by zeros.
+template <class F, class Store>
+HWY_INLINE void MapF64(const float* x, int64_t n, const F& f, const Store& store) {
+  const D64 d;
+  const hn::Rebind<float, D64> df;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < n; i += lanes) {
+    const auto v = i + lanes <= n ? hn::LoadU(df, x + i) : LoadTail(df, x + i, n - i);
+    store(f(hn::PromoteTo(d, v)), i, i + lanes <= n ? lanes : n - i);
+  }
+}
+
+}  // namespace
+
+void SigmoidOnce(float* y, const float* x, int64_t n) {
+  const D64 d;
+  const hn::Rebind<float, D64> df;
+  const V64 one = hn::Set(d, 1.0);
+  MapF64(
+      x, n, [=](V64 v) HWY_ATTR { return hn::Div(one, hn::Add(one, ExpF64(hn::Neg(v)))); },
+      [=](V64 v, int64_t i, int64_t count) HWY_ATTR {
+        const auto rounded = hn::DemoteTo(df, v);
+        if (count == static_cast<int64_t>(hn::Lanes(d))) {
+          hn::StoreU(rounded, df, y + i);
+        } else {
+          StoreTail(df, rounded, y + i, count);
+        }
+      });
+}
+
+void ExpOfDifference(double* y, const float* x, float shift, int64_t n) {
+  const D64 d;
+  const V64 base = hn::Set(d, static_cast<double>(shift));
+  MapF64(
+      x, n, [=](V64 v) HWY_ATTR { return ExpF64(hn::Sub(v, base)); },
+      [=](V64 v, int64_t i, int64_t count) HWY_ATTR {
+        HWY_ALIGN double lanes[HWY_MAX_BYTES / sizeof(double)];
+        hn::Store(v, d, lanes);
+        for (int64_t j = 0; j < count; ++j) y[i + j] = lanes[j];
+      });
+}
+
 void ExpInPlace(float* x, int64_t n) {
   const D d;
   ForVectors(n, [=](const auto& load, const auto& store) HWY_ATTR { store(Exp(d, load(x)), x); });

@@ -17,7 +17,7 @@ namespace fathom::checkpoint {
 
 struct OpenOptions {
   // Either form of configuration. Needed where the directory has no config.json (the demo's shards have none).
-  std::string config_path;
+  std::string config_path = {};
   // Problems of tensors are left in audit() instead of thrown, and nothing is copied: for looking, not for running.
   bool audit_only = false;
 };

@@ -19,7 +19,7 @@ struct InitOptions {
   uint64_t seed = 0;
   int64_t max_shard_bytes = 5'000'000'000;
   bool force = false;   // into a directory that is not empty: its weights and config.json are replaced
-  ProgressFn progress;  // bytes
+  ProgressFn progress = {};  // bytes
 };
 
 // Writes directory `out`: built beside it under another name and renamed when complete, so that a full disk or an

@@ -24,7 +24,7 @@ struct BenchFlags {
   ModelOptions model;
   std::string dtype = "auto";
   BenchPlan plan;
-  bool json = false;
+  bool json = false, no_decode = false, no_prefill = false;
 };
 
 // A checkpoint, or a configuration with random weights in memory.
@@ -207,6 +207,8 @@ BenchResult TakeOutTooLong(BenchPlan& plan, const model::ModelConfig& config) {
 int RunCommand(BenchFlags o) {
   Subject s;
   Load(o, s);
+  if (o.no_decode) o.plan.contexts.clear();
+  if (o.no_prefill) o.plan.prefills.clear();
   const BenchResult too_long = TakeOutTooLong(o.plan, s.config());
   const model::Transformer transformer(s.config(), s.params(), PositionsOf(o.plan));
   const BenchModel subject{
@@ -255,6 +257,8 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  c->add_flag("--no-decode", o->no_decode, "Prefill only");
+  c->add_flag("--no-prefill", o->no_prefill, "Decode only");
   c->add_option("--seconds", o->plan.seconds, "Leave out cases that would not fit into this time")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -72,6 +72,7 @@ class Bench {
   void CheckMemory() const;
   void TouchWeights();
   void FillCaches(int64_t batch, int64_t context);
+  void ReadBeside(std::span<const ByteSpan> spans, int64_t step);
   std::vector<int32_t> RandomIds(int64_t n);
   bool TooLong(double bound_seconds, double steps, std::string* why) const;
   DecodeRow Decode(int64_t batch, int64_t context);
@@ -130,7 +131,8 @@ Bench::StepSeconds Bench::Step(Arena& arena, std::span<const int32_t> ids, std::
 
 void Bench::CheckMemory() const {
   const int64_t positions = PositionsOf(plan_);
-  const int64_t batch = plan_.batches.empty() ? 1 : *std::max_element(plan_.batches.begin(), plan_.batches.end());
+  const bool decode = !plan_.batches.empty() && !plan_.contexts.empty();
+  const int64_t batch = decode ? *std::max_element(plan_.batches.begin(), plan_.batches.end()) : 1;
   const int64_t need = kernels::TotalBytes(weights_.All()) + batch * positions * RowBytes() + arena_.Capacity();
   // What is mapped already (weights in the page cache) counts as available.
   if (const int64_t have = AvailableMemory(); have >= 0 && need > have) {
@@ -171,6 +173,13 @@ void Bench::FillCaches(int64_t batch, int64_t context) {
     }
     filled = std::max(filled, context);
   }
+}
+
+// A pass over what the step read; every pattern's in the first steps of the first case.
+void Bench::ReadBeside(std::span<const ByteSpan> spans, int64_t step) {
+  const bool tournament = read_.patterns() > 3;
+  for (int i = 0; i < (tournament ? read_.patterns() : 1); ++i) read_.Pass(spans);
+  if (tournament && step + 1 >= kTournamentPasses) read_.Narrow();
 }
 
 std::vector<int32_t> Bench::RandomIds(int64_t n) {
@@ -221,7 +230,6 @@ DecodeRow Bench::Decode(int64_t batch, int64_t context) {
     cache_spans.insert(cache_spans.end(), spans.begin(), spans.end());
   }
   Step(arena_, RandomIds(batch), slices, batch);  // first touches: caches, scratch
-  const bool tournament = read_.patterns() > 3;
   std::vector<double> all, body, head;
   double body_bytes = 0, experts = 0;
   const auto case_start = Clock::now();
@@ -237,9 +245,7 @@ DecodeRow Bench::Decode(int64_t batch, int64_t context) {
     body_bytes += static_cast<double>(kernels::TotalBytes(spans));
     spans.insert(spans.end(), cache_spans.begin(), cache_spans.end());
     spans.push_back(weights_.Head().front());
-    const int passes = tournament && row.steps < kTournamentPasses ? read_.patterns() : 1;
-    for (int i = 0; i < passes; ++i) read_.Pass(spans);
-    if (tournament && row.steps + 1 == kTournamentPasses) read_.Narrow();
+    ReadBeside(spans, row.steps);
     if (row.steps % kArithmeticEvery == 0) arithmetic_.Piece();
     ++row.steps;
   }
@@ -286,7 +292,7 @@ PrefillRow Bench::Prefill(int64_t tokens) {
     std::vector<ByteSpan> spans = weights_.Body(use_, ids);
     spans.push_back(weights_.Head().front());
     bytes += static_cast<double>(kernels::TotalBytes(spans));
-    read_.Pass(spans);
+    ReadBeside(spans, row.steps);
     ++row.steps;
   }
   filled_.front() = std::max(filled_.front(), tokens);

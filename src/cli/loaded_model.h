@@ -1,0 +1,65 @@
+// What the commands that run a model share: the options that choose it and its arithmetic, and the objects that these
+// give.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "core/context.h"
+#include "model/transformer.h"
+
+namespace CLI {
+class App;
+}
+
+namespace fathom::cli {
+
+struct ModelOptions {
+  std::string model;   // directory
+  std::string config;  // where the directory has none, or for demo shards
+  std::string compute = "auto";
+  std::string force_isa;
+  int threads = 0;  // 0: DefaultThreadCount()
+};
+
+// MODEL --config --compute --force-isa --threads. `positional`: MODEL is a positional argument and required.
+void AddModelOptions(CLI::App& command, ModelOptions& options, bool positional = true);
+
+// What --compute means for a model, and --force-isa ("": FATHOM_FORCE_ISA or the best); both throw Error.
+model::Compute ChooseCompute(const std::string& name, const model::ModelConfig& config);
+Isa ChooseIsa(const std::string& name);
+
+class LoadedModel {
+ public:
+  // Opens the checkpoint (headers only), prints its warnings on standard error, starts the threads.
+  explicit LoadedModel(const ModelOptions& options);
+
+  // Before transformer(): the angles of `positions` positions are made.
+  void BuildTransformer(int64_t positions);
+
+  const checkpoint::Checkpoint& checkpoint() const { return checkpoint_; }
+  const model::ModelConfig& config() const { return checkpoint_.config(); }
+  const model::Transformer& transformer() const { return *transformer_; }
+  Context& ctx() { return ctx_; }
+  model::Compute compute() const { return compute_; }
+  // BF16 rows in BF16 arithmetic, else float32.
+  DType cache_dtype() const { return compute_ == model::Compute::kBf16 ? DType::kBF16 : DType::kF32; }
+  // "bf16 on 2 threads, avx512bf16"
+  std::string Description() const;
+
+ private:
+  checkpoint::Checkpoint checkpoint_;
+  ThreadPool pool_;
+  Context ctx_;
+  model::Compute compute_;
+  std::optional<model::Transformer> transformer_;
+};
+
+// "5,17,3" as token ids; throws Error naming what is no number.
+std::vector<int32_t> ParseIds(const std::string& text);
+
+}  // namespace fathom::cli

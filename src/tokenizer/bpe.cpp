@@ -270,6 +270,12 @@ bool Bpe::MakeTrie() {
   for (uint32_t a = 0; a < kBytes; ++a) {
     for (uint32_t b = 0; b < kBytes; ++b) two_bytes_[a * kBytes + b] = Child(a, static_cast<unsigned char>(b));
   }
+  three_bytes_.assign(1 << 16, kNone);
+  for (uint32_t c = 0x800; c < 1 << 16; ++c) {
+    const uint32_t node = two_bytes_[(0xE0 | c >> 12) * kBytes + (0x80 | (c >> 6 & 0x3F))];
+    const uint32_t child = node == kNone ? kNone : Child(node, static_cast<unsigned char>(0x80 | (c & 0x3F)));
+    if (child < parts) three_bytes_[c] = child;
+  }
   return true;
 }
 
@@ -280,8 +286,16 @@ uint32_t Bpe::Longest(const char* p, const char* end) const {
   uint32_t best = s[0];
   if (s + 1 == e) return best;
   const auto parts = static_cast<uint32_t>(parts_.size());
-  uint32_t node = two_bytes_[s[0] * kBytes + s[1]];
-  s += 2;
+  uint32_t node = kNone;
+  if (e - s >= 3 && s[0] >> 4 == 0xE && s[1] >> 6 == 2 && s[2] >> 6 == 2) {
+    node = three_bytes_[(s[0] & 0xFu) << 12 | (s[1] & 0x3Fu) << 6 | (s[2] & 0x3Fu)];
+  }
+  if (node != kNone) {
+    s += 3;
+  } else {
+    node = two_bytes_[s[0] * kBytes + s[1]];
+    s += 2;
+  }
   while (node != kNone) {
     if (node < parts) best = node;
     if (s == e) break;

@@ -125,7 +125,8 @@ class Bpe {
   uint64_t child_mask_ = 0;
   int child_shift_ = 0;
   size_t child_count_ = 0;
-  std::vector<uint32_t> two_bytes_;  // the node of the first two bytes, or kNone
+  std::vector<uint32_t> two_bytes_;    // the node of the first two bytes, or kNone
+  std::vector<uint32_t> three_bytes_;  // by code point: the node of a character of three bytes that is a part, or kNone
 
   bool ignore_merges_ = false;
   std::vector<std::pair<std::string, TokenId>> whole_;  // tokens by their bytes, for ignore_merges

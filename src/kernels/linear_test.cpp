@@ -365,7 +365,7 @@ TEST(LinearTransposed, AllTargets) {
               LinearTransposedWith(target.tiles, threaded, arena, jobs, compute);
               const std::vector<float> got(y.data<float>(), y.data<float>() + used);
               if (threads == 1) first = got;
-              ASSERT_EQ(std::memcmp(first.data(), got.data(), got.size() * sizeof(float)), 0);
+              ASSERT_TRUE(got.empty() || std::memcmp(first.data(), got.data(), got.size() * sizeof(float)) == 0);
               for (int64_t at = 0; at < used; ++at) {
                 const int64_t i = at / ldy, n = at % ldy;
                 const double bound = bounds[static_cast<size_t>(at)];

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/machine.h"
 #include "op_cases.h"
@@ -69,6 +70,12 @@ struct Options {
   bool json = false, list = false;
 };
 
+void PrintHead(const Context& ctx) {
+  fmt::print("{}, {} threads, {}; commit {}\n\n", CpuName(), ctx.pool.size(), Name(ctx.isa), BuildCommit());
+  fmt::print("{:<46} {:>10} {:>10} {:>8} {:>9} {:>6} {:>10} {:>8}\n", "problem", "median", "GFLOP/s", "GB/s",
+             "of bound", "by", "read GB/s", "TFLOP/s");
+}
+
 int Run(const Options& o) {
   if (o.list) {
     for (const auto& [op, problem] : DefaultSuite()) fmt::print("{} {}\n", op, problem);
@@ -88,14 +95,11 @@ int Run(const Options& o) {
   ThreadPool pool(o.threads > 0 ? o.threads : DefaultThreadCount());
   Context ctx{.pool = pool, .isa = o.isa.empty() ? Context::IsaFromEnvironment() : IsaFromName(o.isa), .verbose = {}};
   if (!MachineHas(ctx.isa)) throw Error("this machine lacks the instruction set", o.isa, std::string(Name(BestIsa())));
+  bool headed = false;
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
-  if (!o.json) {
-    fmt::print("{}, {} threads, {}; commit {}\n\n", CpuName(), pool.size(), Name(ctx.isa), BuildCommit());
-    fmt::print("{:<46} {:>10} {:>10} {:>8} {:>9} {:>6} {:>10} {:>8}\n", "problem", "median", "GFLOP/s", "GB/s",
-               "of bound", "by", "read GB/s", "TFLOP/s");
-  }
   for (const auto& [op, problem] : cases) {
     const OpCase c = MakeCase(ctx, op, problem);
+    if (!o.json && !std::exchange(headed, true)) PrintHead(ctx);
     const Figures f = Measure(ctx, c, o.seconds);
     const double gflop_s = c.operations / f.seconds * 1e-9, gb_s = c.bytes / f.seconds * 1e-9;
     const double fraction = f.bound_seconds / f.seconds;

@@ -1,100 +1,16 @@
+// Matrix products and attention, and the list of all ops.
 #include "op_cases.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <charconv>
-#include <cstring>
-#include <map>
-#include <memory>
-
 #include "core/machine.h"
-#include "core/rng.h"
 #include "kernels/problem.h"
+#include "op_data.h"
 
 namespace fathom::bench {
 namespace {
 
 using kernels::ByteSpan;
-
-// "t512l512h8:bf16" as sizes by letters and words.
-struct Problem {
-  std::map<std::string, int64_t> sizes;
-  std::vector<std::string> words;
-
-  int64_t at(const std::string& key) const { return sizes.at(key); }
-  double d(const std::string& key) const { return static_cast<double>(sizes.at(key)); }
-};
-
-Problem Parse(const std::string& op, const std::string& text, const std::string& example,
-              std::map<std::string, int64_t> defaults) {
-  const Error error("not a problem of " + op, text, "like " + example);
-  Problem p{std::move(defaults), {}};
-  const std::string_view all = text, sizes = all.substr(0, all.find(':'));
-  for (size_t i = 0; i < sizes.size();) {
-    const size_t begin = i;
-    while (i < sizes.size() && sizes[i] >= 'a' && sizes[i] <= 'z') ++i;
-    const std::string key(sizes.substr(begin, i - begin));
-    int64_t value = 0;
-    const auto [end, failed] = std::from_chars(sizes.data() + i, sizes.data() + sizes.size(), value);
-    if (failed != std::errc() || value < 1 || !p.sizes.count(key)) throw error;
-    i = static_cast<size_t>(end - sizes.data());
-    p.sizes[key] = value;
-  }
-  for (const auto& [key, value] : p.sizes) {
-    if (value == 0) throw error;  // a size without a default
-  }
-  for (size_t at = sizes.size(); at < all.size();) {
-    const size_t next = std::min(all.find(':', at + 1), all.size());
-    p.words.emplace_back(all.substr(at + 1, next - at - 1));
-    at = next;
-  }
-  return p;
-}
-
-kernels::Compute ComputeOf(const std::string& op, const Problem& p) {
-  if (p.words.empty() || p.words[0] == "bf16") return kernels::Compute::kBf16;
-  if (p.words[0] == "f32") return kernels::Compute::kF32;
-  throw Error("unknown arithmetic for " + op, p.words[0], "f32 or bf16");
-}
-
-// Values of a normal distribution of some width, repeated.
-std::shared_ptr<Buffer> Random(int64_t count, DType dtype, float width) {
-  constexpr int64_t kDrawn = 1 << 14;
-  auto buffer = std::make_shared<Buffer>(count * SizeOf(dtype));
-  const int64_t size = SizeOf(dtype), drawn = std::min(count, kDrawn);
-  Rng rng(7);
-  for (int64_t i = 0; i < drawn; ++i) {
-    const float x = static_cast<float>(rng.NextNormal()) * width;
-    const uint16_t b = F32ToBf16(x), h = F32ToF16(x);
-    const uint8_t e = F32ToE4M3(x);
-    const void* from = dtype == DType::kF32    ? static_cast<const void*>(&x)
-                       : dtype == DType::kBF16 ? static_cast<const void*>(&b)
-                       : dtype == DType::kF16  ? static_cast<const void*>(&h)
-                                               : static_cast<const void*>(&e);
-    std::memcpy(buffer->data() + i * size, from, static_cast<size_t>(size));
-  }
-  for (int64_t at = drawn; at < count; at += drawn) {
-    std::memcpy(buffer->data() + at * size, buffer->data(), static_cast<size_t>(std::min(drawn, count - at) * size));
-  }
-  return buffer;
-}
-
-std::shared_ptr<Buffer> RandomF32(int64_t count) { return Random(count, DType::kF32, 1.0f); }
-
-// Copies of `bytes` that no cache holds together.
-int64_t CopiesOf(double bytes) {
-  const double enough = std::max(4.0 * static_cast<double>(LastLevelCacheBytes()), 192e6);
-  return std::max<int64_t>(1, static_cast<int64_t>(enough / std::max(bytes, 1.0)) + 1);
-}
-
-// Runs an op on a planner for its scratch, and returns an arena of that size.
-template <class F>
-std::shared_ptr<Arena> Planned(const F& op) {
-  Arena planner = Arena::Planner();
-  op(planner);
-  return std::make_shared<Arena>(std::max<int64_t>(planner.HighWater(), 64));
-}
 
 struct Matrices {
   std::shared_ptr<Buffer> data, scales;
@@ -131,10 +47,10 @@ Unit UnitOf(const kernels::LinearProblem& p) {
   return p.compute != kernels::Compute::kF32 && narrow ? Unit::kBf16 : Unit::kF32;
 }
 
-OpCase Linear(Context& ctx, const std::string& text) {
+OpCase Linear(Context& ctx, const std::string& text, double cold_bytes) {
   const kernels::LinearProblem p = kernels::ParseLinearProblem(text).Value();
   OpCase c;
-  c.copies = CopiesOf(p.WeightBytes());
+  c.copies = CopiesOf(p.WeightBytes(), cold_bytes);
   const auto m = std::make_shared<Matrices>(MakeMatrices(p.n, p.k, p, c.copies));
   const DType y_dtype = p.y_bf16 ? DType::kBF16 : DType::kF32;
   const auto x = RandomF32(p.m * p.k);  // one input, as the experts of one token have
@@ -162,10 +78,10 @@ OpCase Linear(Context& ctx, const std::string& text) {
   return c;
 }
 
-OpCase Transposed(Context& ctx, const std::string& text) {
+OpCase Transposed(Context& ctx, const std::string& text, double cold_bytes) {
   const kernels::LinearProblem p = kernels::ParseLinearProblem(text).Value();
   OpCase c;
-  c.copies = CopiesOf(p.WeightBytes());
+  c.copies = CopiesOf(p.WeightBytes(), cold_bytes);
   const auto m = std::make_shared<Matrices>(MakeMatrices(p.k, p.n, p, c.copies));
   const auto x = RandomF32(p.m * p.k * p.jobs);
   const auto y = std::make_shared<Buffer>(p.m * p.n * p.jobs * 4);
@@ -190,31 +106,7 @@ OpCase Transposed(Context& ctx, const std::string& text) {
   return c;
 }
 
-// Latent caches of one buffer, blocks of 64 rows.
-struct Caches {
-  std::shared_ptr<Buffer> data;
-  std::vector<std::byte*> blocks;
-  std::vector<kernels::LatentCache> caches;
-  int64_t bytes_each = 0;
-};
-
-std::shared_ptr<Caches> MakeCaches(int64_t count, int64_t rows, int64_t width, DType dtype) {
-  constexpr int64_t kBlock = 64;
-  auto c = std::make_shared<Caches>();
-  const int64_t blocks = (rows + kBlock - 1) / kBlock, block_bytes = kBlock * width * SizeOf(dtype);
-  c->data = Random(count * blocks * kBlock * width, dtype, 1.0f);
-  c->bytes_each = rows * width * SizeOf(dtype);
-  for (int64_t i = 0; i < count * blocks; ++i) c->blocks.push_back(c->data->data() + i * block_bytes);
-  for (int64_t i = 0; i < count; ++i) {
-    c->caches.push_back(
-        {.blocks = c->blocks.data() + i * blocks, .block_tokens = kBlock, .dtype = dtype, .width = width});
-  }
-  return c;
-}
-
-DType CacheType(kernels::Compute compute) { return compute == kernels::Compute::kBf16 ? DType::kBF16 : DType::kF32; }
-
-OpCase Attention(Context& ctx, const std::string& text) {
+OpCase Attention(Context& ctx, const std::string& text, double) {
   const Problem p =
       Parse("attention", text, "t512l512h8:bf16", {{"t", 0}, {"l", 0}, {"h", 0}, {"dn", 128}, {"dr", 64}, {"dv", 128}});
   const kernels::Compute compute = ComputeOf("attention", p);
@@ -256,12 +148,12 @@ OpCase Attention(Context& ctx, const std::string& text) {
   return c;
 }
 
-OpCase Latent(Context& ctx, const std::string& text) {
+OpCase Latent(Context& ctx, const std::string& text, double cold_bytes) {
   const Problem p = Parse("latent", text, "q16l4096h8:bf16", {{"q", 0}, {"l", 0}, {"h", 0}, {"r", 512}, {"dr", 64}});
   const kernels::Compute compute = ComputeOf("latent", p);
   const int64_t n = p.at("q"), l = p.at("l"), h = p.at("h"), r = p.at("r"), dr = p.at("dr");
   OpCase c;
-  c.copies = CopiesOf(static_cast<double>(n * l * (r + dr) * SizeOf(CacheType(compute))));
+  c.copies = CopiesOf(static_cast<double>(n * l * (r + dr) * SizeOf(CacheType(compute))), cold_bytes);
   const auto caches = MakeCaches(n * c.copies, l, r + dr, CacheType(compute));
   const auto q = Random(n * h * (r + dr), DType::kF32, 0.3f);
   const auto out = std::make_shared<Buffer>(n * h * r * 4);
@@ -293,168 +185,13 @@ OpCase Latent(Context& ctx, const std::string& text) {
   return c;
 }
 
-// Ops on rows that stay in the caches: the read peak is of their own buffers.
-OpCase Rows(double operations, const std::vector<std::shared_ptr<Buffer>>& buffers, std::function<void()> run) {
-  OpCase c;
-  c.operations = operations;
-  for (const auto& b : buffers) c.bytes += static_cast<double>(b->bytes());
-  c.run = [run = std::move(run)](int64_t) { run(); };
-  c.spans = [buffers](int64_t) {
-    std::vector<ByteSpan> spans;
-    for (const auto& b : buffers) spans.push_back({b->data(), b->bytes()});
-    return spans;
-  };
-  return c;
-}
-
-std::shared_ptr<Buffer> Ids(int64_t count, int64_t below) {
-  auto ids = std::make_shared<Buffer>(count * 4);
-  Rng rng(3);
-  for (int64_t i = 0; i < count; ++i) ids->data<int32_t>()[i] = static_cast<int32_t>(rng.NextBelow(below));
-  return ids;
-}
-
-OpCase Norm(Context& ctx, const std::string& text) {
-  const Problem p = Parse("norm", text, "t512n1024", {{"t", 0}, {"n", 0}});
-  const int64_t t = p.at("t"), n = p.at("n");
-  const auto x = RandomF32(t * n), y = RandomF32(t * n), w = Random(n, DType::kBF16, 1.0f);
-  return Rows(4 * p.d("t") * p.d("n"), {x, y, w}, [=, &ctx] {
-    kernels::RmsNorm(ctx, {.y = y->data<float>(),
-                           .ldy = n,
-                           .x = x->data<float>(),
-                           .ldx = n,
-                           .rows = t,
-                           .n = n,
-                           .weight = w->data(),
-                           .weight_dtype = DType::kBF16,
-                           .eps = 1e-6f});
-  });
-}
-
-OpCase Swiglu(Context& ctx, const std::string& text) {
-  const Problem p = Parse("swiglu", text, "t512n256", {{"t", 0}, {"n", 0}});
-  const int64_t t = p.at("t"), n = p.at("n");
-  const auto gate = RandomF32(t * n), up = RandomF32(t * n), y = RandomF32(t * n);
-  return Rows(4 * p.d("t") * p.d("n"), {gate, up, y}, [=, &ctx] {
-    kernels::Swiglu(ctx, {.y = y->data<float>(),
-                          .ldy = n,
-                          .gate = gate->data<float>(),
-                          .up = up->data<float>(),
-                          .ldx = n,
-                          .rows = t,
-                          .n = n});
-  });
-}
-
-OpCase Gate(Context& ctx, const std::string& text) {
-  const Problem p = Parse("gate", text, "t512e64k8", {{"t", 0}, {"e", 0}, {"k", 0}, {"g", 8}, {"p", 4}});
-  const int64_t t = p.at("t"), e = p.at("e"), k = p.at("k"), g = p.at("g"), best = p.at("p");
-  if (k > e || best > g || e % g != 0) throw Error("gate needs k <= e, p <= g and g groups of equal size", text);
-  const auto logits = RandomF32(t * e), bias = Random(e, DType::kF32, 0.01f), weights = RandomF32(t * k);
-  const auto ids = Ids(t * k, e);
-  return Rows(p.d("t") * p.d("e"), {logits, bias, weights, ids}, [=, &ctx] {
-    kernels::Gate(ctx, {.ids = ids->data<int32_t>(),
-                        .weights = weights->data<float>(),
-                        .logits = logits->data<float>(),
-                        .bias = bias->data<float>(),
-                        .tokens = t,
-                        .experts = e,
-                        .top_k = k,
-                        .n_group = g,
-                        .topk_group = best,
-                        .routed_scaling_factor = 2.5f});
-  });
-}
-
-OpCase Rope(Context& ctx, const std::string& text) {
-  const Problem p = Parse("rope", text, "t512h8d64", {{"t", 0}, {"h", 0}, {"d", 0}});
-  const int64_t t = p.at("t"), h = p.at("h"), d = p.at("d");
-  const auto x = RandomF32(t * h * d), cos = RandomF32(t * d / 2), sin = RandomF32(t * d / 2), positions = Ids(t, t);
-  // Angles at random would make x grow with every run: all amplitudes one.
-  for (int64_t i = 0; i < t * d / 2; ++i) {
-    cos->data<float>()[i] = 0.6f;
-    sin->data<float>()[i] = 0.8f;
-  }
-  return Rows(3 * p.d("t") * p.d("h") * p.d("d"), {x, cos, sin, positions}, [=, &ctx] {
-    kernels::Rope(ctx, {.x = x->data<float>(),
-                        .row_stride = h * d,
-                        .head_stride = d,
-                        .rows = t,
-                        .heads = h,
-                        .dim = d,
-                        .positions = positions->data<int32_t>(),
-                        .cos = cos->data<float>(),
-                        .sin = sin->data<float>()});
-  });
-}
-
-OpCase Combine(Context& ctx, const std::string& text) {
-  const Problem p = Parse("combine", text, "t512n1024k8", {{"t", 0}, {"n", 0}, {"k", 0}});
-  const int64_t t = p.at("t"), n = p.at("n"), k = p.at("k");
-  const auto x = RandomF32(t * k * n), y = RandomF32(t * n), rows = Ids(t * k, t * k), weights = RandomF32(t * k);
-  return Rows(2 * p.d("t") * p.d("n") * p.d("k"), {x, y, rows, weights}, [=, &ctx] {
-    // Adds to y: begun anew each time, else it grows without end.
-    std::memset(y->data(), 0, static_cast<size_t>(y->bytes()));
-    kernels::Combine(ctx, {.y = y->data<float>(),
-                           .ldy = n,
-                           .x = x->data<float>(),
-                           .ldx = n,
-                           .row_of = rows->data<int32_t>(),
-                           .weights = weights->data<float>(),
-                           .tokens = t,
-                           .top_k = k,
-                           .n = n});
-  });
-}
-
-OpCase Embed(Context& ctx, const std::string& text) {
-  const Problem p = Parse("embed", text, "t512n1024", {{"t", 0}, {"n", 0}});
-  const int64_t t = p.at("t"), n = p.at("n");
-  const auto table = Random(t * n, DType::kBF16, 1.0f), y = RandomF32(t * n), ids = Ids(t, t);
-  return Rows(0, {table, y, ids}, [=, &ctx] {
-    kernels::Embed(ctx, {.y = y->data<float>(),
-                         .ldy = n,
-                         .table = table->data(),
-                         .table_dtype = DType::kBF16,
-                         .ids = ids->data<int32_t>(),
-                         .rows = t,
-                         .n = n});
-  });
-}
-
-OpCase CacheWrite(Context& ctx, const std::string& text) {
-  const Problem p = Parse("cache", text, "t512n576:bf16", {{"t", 0}, {"n", 0}});
-  const int64_t t = p.at("t"), n = p.at("n");
-  const auto caches = MakeCaches(1, t, n, CacheType(ComputeOf("cache", p)));
-  const auto x = RandomF32(t * n);
-  return Rows(0, {x, caches->data}, [=, &ctx] {
-    const kernels::CacheWriteArgs write{
-        .cache = caches->caches[0], .x = x->data<float>(), .ldx = n, .rows = t, .position = 0};
-    kernels::CacheWrite(ctx, std::span(&write, 1));
-  });
-}
-
-OpCase Quantize(Context& ctx, const std::string& text) {
-  const Problem p = Parse("quantize", text, "t512n1024", {{"t", 0}, {"n", 0}});
-  const int64_t t = p.at("t"), n = p.at("n");
-  const auto x = RandomF32(t * n), codes = std::make_shared<Buffer>(t * n);
-  const auto scales = std::make_shared<Buffer>(t * ((n + kFp8Block - 1) / kFp8Block) * 4);
-  return Rows(0, {x, codes, scales}, [=, &ctx] {
-    kernels::QuantizeTiles(ctx, {.codes = codes->data<uint8_t>(),
-                                 .scales = scales->data<float>(),
-                                 .x = x->data<float>(),
-                                 .ldx = n,
-                                 .rows = t,
-                                 .n = n});
-  });
-}
-
-using Maker = OpCase (*)(Context&, const std::string&);
 const std::vector<std::pair<std::string, Maker>>& Makers() {
-  static const std::vector<std::pair<std::string, Maker>> makers = {
-      {"linear", Linear},   {"transposed", Transposed}, {"attention", Attention}, {"latent", Latent},
-      {"norm", Norm},       {"swiglu", Swiglu},         {"gate", Gate},           {"rope", Rope},
-      {"combine", Combine}, {"embed", Embed},           {"cache", CacheWrite},    {"quantize", Quantize}};
+  static const std::vector<std::pair<std::string, Maker>> makers = [] {
+    std::vector<std::pair<std::string, Maker>> all = {
+        {"linear", Linear}, {"transposed", Transposed}, {"attention", Attention}, {"latent", Latent}};
+    all.insert(all.end(), RowMakers().begin(), RowMakers().end());
+    return all;
+  }();
   return makers;
 }
 
@@ -469,9 +206,11 @@ const std::vector<std::string>& OpNames() {
   return names;
 }
 
-OpCase MakeCase(Context& ctx, const std::string& op, const std::string& problem) {
+double ColdBytes() { return std::max(4.0 * static_cast<double>(LastLevelCacheBytes()), 192e6); }
+
+OpCase MakeCase(Context& ctx, const std::string& op, const std::string& problem, double cold_bytes) {
   for (const auto& [name, maker] : Makers()) {
-    if (name == op) return maker(ctx, problem);
+    if (name == op) return maker(ctx, problem, cold_bytes);
   }
   throw Error("unknown op", op, fmt::format("{}", fmt::join(OpNames(), " ")));
 }

@@ -35,8 +35,16 @@ struct OpCase {
   std::function<std::vector<kernels::ByteSpan>(int64_t copy)> spans;  // for the read peak
 };
 
-// Throws Error for an unknown op or a problem that does not parse. Buffers live in the closures.
-OpCase MakeCase(Context& ctx, const std::string& op, const std::string& problem);
+// Makers of cases by op: those of row_cases.cpp.
+using Maker = OpCase (*)(Context&, const std::string& problem, double cold_bytes);
+const std::vector<std::pair<std::string, Maker>>& RowMakers();
+
+// Bytes that no cache of this machine holds.
+double ColdBytes();
+
+// Copies of what is read in bulk come to `cold_bytes` together, unless it is so small that only the call counts. Throws
+// Error for an unknown op or a problem that does not parse. Buffers live in the closures.
+OpCase MakeCase(Context& ctx, const std::string& op, const std::string& problem, double cold_bytes = ColdBytes());
 const std::vector<std::string>& OpNames();
 
 // "linear m1n1024k1024:bf16:bf16" lines: the shapes of the benchmark model (configs/models/bench-773m.json).

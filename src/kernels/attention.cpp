@@ -39,8 +39,27 @@ void FillTiles(const Flash& flash, const AttentionArgs& args, int64_t head, int6
 }
 
 template <Isa isa>
-void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args) {
-  const FlashKernels kernels = FlashKernelsOf(isa, args.compute == Compute::kBf16);
+void AttentionOf(Context& ctx, Arena& scratch, const AttentionArgs& args) {
+  AttentionTiled(ctx, scratch, args, FlashKernelsOf(isa, args.compute == Compute::kBf16));
+}
+
+bool WantsBf16(const AttentionArgs& args) { return args.compute == Compute::kBf16; }
+
+constexpr AttentionEntry kAttention[] = {
+#if defined(__x86_64__)
+    {"amx", Isa::kAmx, AttentionOf<Isa::kAmx>, WantsBf16},
+    {"avx512bf16", Isa::kAvx512Bf16, AttentionOf<Isa::kAvx512Bf16>, WantsBf16},
+    {"avx512", Isa::kAvx512, AttentionOf<Isa::kAvx512>},
+    {"avx2", Isa::kAvx2, AttentionOf<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, AttentionOf<Isa::kSse4>},
+#else
+    {"neon", Isa::kNeon, AttentionOf<Isa::kNeon>},
+#endif
+    {"reference", Isa::kReference, AttentionReference}};
+
+}  // namespace
+
+void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args, const FlashKernels& kernels) {
   const int64_t k = args.dn + args.dr;
   const int64_t all = (args.tokens + kFlashLanes - 1) / kFlashLanes;
   const int64_t shared = all * args.heads / (kTasksPerThread * ctx.pool.size());
@@ -76,22 +95,6 @@ void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args) {
     }
   });
 }
-
-bool WantsBf16(const AttentionArgs& args) { return args.compute == Compute::kBf16; }
-
-constexpr AttentionEntry kAttention[] = {
-#if defined(__x86_64__)
-    {"amx", Isa::kAmx, AttentionTiled<Isa::kAmx>, WantsBf16},
-    {"avx512bf16", Isa::kAvx512Bf16, AttentionTiled<Isa::kAvx512Bf16>, WantsBf16},
-    {"avx512", Isa::kAvx512, AttentionTiled<Isa::kAvx512>},
-    {"avx2", Isa::kAvx2, AttentionTiled<Isa::kAvx2>},
-    {"sse4", Isa::kSse4, AttentionTiled<Isa::kSse4>},
-#else
-    {"neon", Isa::kNeon, AttentionTiled<Isa::kNeon>},
-#endif
-    {"reference", Isa::kReference, AttentionReference}};
-
-}  // namespace
 
 void Attention(Context& ctx, Arena& scratch, const AttentionArgs& args) {
   FATHOM_CHECK(args.kv_dtype == DType::kF32 || args.kv_dtype == DType::kBF16);

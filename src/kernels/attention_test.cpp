@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "core/rng.h"
+#include "kernels/flash.h"
 #include "kernels/ops.h"
 #include "kernels/reference/attention.h"
 #include "kernels/registry.h"
@@ -506,6 +507,63 @@ TEST(LatentAttention, InfinityAndNaN) {
     }
   }
 }
+
+// ---- Given primitives ----
+
+#if defined(__x86_64__)
+}  // namespace
+bool AddAmxEmulated(Tiles* tiles);  // x86/amx_emulated_test.cpp
+namespace {
+#endif
+
+// Every machine's primitives, and AMX's emulated, for the heads-in-lanes way that the table keeps for AMX.
+TEST(LatentAttention, TiledOnAnyPrimitives) {
+  for (const auto& [heads, block_tokens] : {std::pair<int64_t, int64_t>{5, 16}, {17, 64}, {70, 10}}) {
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      for (int64_t r : {80, 33}) {
+        LatentProblem p(heads, r, 8, {1, 64, 300}, block_tokens, dtype, Compute::kBf16);
+        const std::vector<float> expected = p.Reference();
+        const std::vector<double> bound = p.Bound();
+        std::vector<FlashKernels> all;
+        for (Isa isa : Isas()) all.push_back(FlashKernelsOf(isa, dtype == DType::kBF16));
+#if defined(__x86_64__)
+        Tiles amx;
+        if (dtype == DType::kBF16 && MachineHas(Isa::kAvx512Bf16)) {
+          FlashKernels emulated = FlashKernelsOf(Isa::kAvx512Bf16, true);
+          amx = *emulated.tiles;
+          ASSERT_TRUE(AddAmxEmulated(&amx));
+          emulated.tiles = &amx;
+          all.push_back(emulated);
+        }
+#endif
+        for (const FlashKernels& kernels : all) {
+          ThreadPool pool(2);
+          Context ctx{pool, kernels.isa, {}};
+          std::fill(p.out.begin(), p.out.end(), -3.0f);
+          Planned([&](Arena& arena) { LatentAttentionTiled(ctx, arena, p.args, kernels); });
+          ExpectNear(p.out, expected, bound, fmt::format("{} {} heads {}", Name(kernels.isa), Name(dtype), heads));
+        }
+      }
+    }
+  }
+}
+
+#if defined(__x86_64__)
+TEST(Attention, OnEmulatedAmx) {
+  if (!MachineHas(Isa::kAvx512Bf16)) GTEST_SKIP() << "AMX machines have AVX512-BF16, which does the rest of the work";
+  FlashKernels kernels = FlashKernelsOf(Isa::kAvx512Bf16, true);
+  Tiles amx = *kernels.tiles;
+  ASSERT_TRUE(AddAmxEmulated(&amx));
+  kernels.tiles = &amx;
+  for (const Shape& shape : {Shape{2, 24, 8, 40, 70, 30, 16}, Shape{2, 5, 2, 3, 20, 50, 7}}) {
+    Problem p(shape, DType::kBF16, Compute::kBf16);
+    ThreadPool pool(2);
+    Context ctx{pool, Isa::kAvx512Bf16, {}};
+    Planned([&](Arena& arena) { AttentionTiled(ctx, arena, p.args, kernels); });
+    ExpectNear(p.out, p.Reference(p.args), p.Bound(), "emulated");
+  }
+}
+#endif
 
 // ---- The two forms ----
 

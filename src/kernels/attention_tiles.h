@@ -26,30 +26,31 @@ struct SoftmaxTile {
 };
 inline constexpr int64_t kAllVisible = INT64_MAX / 2;
 
-// Decode attention over a few rows of a BF16 latent cache for a group of kLatentHeads heads: scores, softmax and the
-// weighted sum of the rows' first r values, added to the running state. vdpbf16ps works along the row for the scores
-// and along pairs of rows for the sum.
+// Decode attention over a few rows of a latent cache for a group of kLatentHeads heads: scores, softmax and the
+// weighted sum of the rows' first r values, added to the running state. Products go along the rows for the scores, over
+// the rows for the sum.
 inline constexpr int64_t kLatentHeads = 8;
-inline constexpr int64_t kLatentRows = 32;  // at most, a call
+inline constexpr int64_t kLatentRows = 32;  // at most, a call: they stay in the first cache between the two products
 struct LatentTile {
-  const uint16_t* const* rows;  // (count), and one more of zeros if count is odd
+  const void* const* rows;  // (count), and one more of zeros if count is odd
   int64_t count;
-  const uint16_t* const* next;  // rows to prefetch, (next_count)
+  const void* const* next;  // rows to ask memory for, (next_count)
   int64_t next_count;
   int64_t width, r;
-  const uint16_t* q;  // (8, ldq) bf16, scaled by nothing; zero from width to ldq, a multiple of 32
+  const void* q;  // (8, ldq), zero from width to ldq, a multiple of 32
   int64_t ldq;
   float scale;
+  bool round;  // float32 weights: rounded to bf16's values
   float* max;  // (8), -inf before the first rows
   float* sum;  // (8)
-  float* out;  // (8, ldo) float32, ldo a multiple of 32, >= r; its columns in the order that LatentStore undoes
+  float* out;  // (8, ldo) float32, ldo a multiple of 32, >= r
   int64_t ldo;
 };
 
-// AVX512-BF16.
+// AVX512-BF16: rows and q are bf16; the columns of `out` are in the order that LatentStoreBf16 undoes.
 void SoftmaxBf16(const SoftmaxTile& tile);
-void LatentStep(const LatentTile& tile);
+void LatentStepBf16(const LatentTile& tile);
 // Columns of a row of LatentTile::out in their order: to (n,).
-void LatentStore(float* to, const float* out, int64_t n);
+void LatentStoreBf16(float* to, const float* out, int64_t n);
 
 }  // namespace fathom::kernels

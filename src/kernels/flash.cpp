@@ -66,6 +66,7 @@ void Multiply(const FlashKernels& kernels, const Product& p) {
 FlashKernels FlashKernelsOf(Isa isa, bool want_bf16) {
   FlashKernels f;
   f.tiles = TilesOf(isa);
+  f.isa = isa;
   FATHOM_CHECK(f.tiles);
   f.bf16 = want_bf16 && f.tiles->mul_bf16;
   f.round = want_bf16 && !f.bf16;

@@ -14,6 +14,7 @@
 
 #include "core/context.h"
 #include "core/dtype.h"
+#include "core/tensor.h"
 #include "kernels/attention_tiles.h"
 #include "kernels/tiles.h"
 
@@ -27,6 +28,7 @@ struct FlashKernels {
   const Tiles* tiles = nullptr;
   void (*softmax)(const SoftmaxTile&) = nullptr;
   void (*pack_panels)(float* b, int64_t ldb, const float* w, int64_t ldw, int64_t k, int64_t n) = nullptr;
+  Isa isa = Isa::kReference;
   bool bf16 = false;
   bool round = false;
 };
@@ -81,5 +83,11 @@ class Flash {
   float *scores_, *alpha_;
   std::array<State, kFlashBlocks> states_;
 };
+
+// Both forms of attention on given primitives; the tables in attention.cpp and latent_attention.cpp choose them.
+struct AttentionArgs;
+struct LatentAttentionArgs;
+void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args, const FlashKernels& kernels);
+void LatentAttentionTiled(Context& ctx, Arena& scratch, const LatentAttentionArgs& args, const FlashKernels& kernels);
 
 }  // namespace fathom::kernels

@@ -1,6 +1,6 @@
 // Attention in the absorbed form: choice of an implementation, splits of positions dealt out to the threads, partial
 // results merged. Two ways to do a split:
-//   tiled  (flash.h) heads in lanes, on the matrix primitives of any instruction set;
+//   tiled  (flash.h) heads in lanes, on the matrix primitives: for AMX, with heads enough;
 //   few    (attention_tiles.h) AVX512-BF16 with a BF16 cache, heads in groups of 8, for models with few heads: no lane
 //   is
 //          empty, and rows are read from memory once.
@@ -51,13 +51,11 @@ bool OneBlock(const LatentCache& cache, int64_t begin, int64_t end) {
   return begin / cache.block_tokens == (end - 1) / cache.block_tokens;
 }
 
+bool IsBf16(const LatentAttentionArgs& args) { return !args.caches.empty() && args.caches[0].dtype == DType::kBF16; }
+
 class Tiled {
  public:
-  Tiled(Isa isa, const LatentAttentionArgs& args)
-      : args_(args), kernels_(FlashKernelsOf(isa, args.compute == Compute::kBf16 && IsBf16(args))) {}
-  static bool IsBf16(const LatentAttentionArgs& args) {
-    return !args.caches.empty() && args.caches[0].dtype == DType::kBF16;
-  }
+  Tiled(const FlashKernels& kernels, const LatentAttentionArgs& args) : args_(args), kernels_(kernels) {}
   static constexpr int64_t kHeadUnit = kLanes;  // tasks take multiples of it, up to kMaxHeads
   static constexpr int64_t kMaxHeads = kFlashLanes;
   int64_t Bytes() const { return Flash::Bytes(kernels_, args_.r + args_.dr, args_.r, 1); }
@@ -95,65 +93,114 @@ class Tiled {
   FlashKernels kernels_;
 };
 
+// What a group of heads needs of an instruction set.
+struct RowKernels {
+  void (*step)(const LatentTile&);
+  void (*store)(float* to, const float* out, int64_t n);  // null: the columns are in order
+  void (*take_query)(void* to, const float* from, int64_t n);
+  int64_t query_element;
+};
+
+void CopyQuery(void* to, const float* from, int64_t n) { std::copy_n(from, n, static_cast<float*>(to)); }
+
+RowKernels RowKernelsOf(Isa isa, bool bf16_cache, bool round) {
+  const Tiles& tiles = *TilesOf(isa);
+  RowKernels k{nullptr, nullptr, CopyQuery, sizeof(float)};
+  if (round) {
+    k.take_query = [](void* to, const float* from, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) static_cast<float*>(to)[i] = RoundToBf16(from[i]);
+    };
+  }
 #if defined(__x86_64__)
+  if (tiles.mul_bf16) {
+    k = {LatentStepBf16, LatentStoreBf16,
+         [](void* to, const float* from, int64_t n) {
+           TilesOf(Isa::kAvx512Bf16)->round_bf16(static_cast<uint16_t*>(to), from, n);
+         },
+         sizeof(uint16_t)};
+  } else if (isa == Isa::kSse4) {
+    k.step = bf16_cache ? sse4::LatentStepBf16Rows : sse4::LatentStepF32Rows;
+  } else if (isa == Isa::kAvx2) {
+    k.step = bf16_cache ? avx2::LatentStepBf16Rows : avx2::LatentStepF32Rows;
+  } else {
+    k.step = bf16_cache ? avx512::LatentStepBf16Rows : avx512::LatentStepF32Rows;
+  }
+#else
+  (void)tiles;
+  k.step = bf16_cache ? neon::LatentStepBf16Rows : neon::LatentStepF32Rows;
+#endif
+  return k;
+}
+
 class Rows {
  public:
-  Rows(Isa, const LatentAttentionArgs& args)
-      : args_(args), ldq_(Flash::RoundUp(args.r + args.dr, 32)), ldo_(Flash::RoundUp(args.r, 32)) {}
+  Rows(Isa isa, const LatentAttentionArgs& args)
+      : args_(args),
+        round_(args.compute == Compute::kBf16 && IsBf16(args)),
+        kernels_(RowKernelsOf(isa, IsBf16(args), round_)),
+        ldq_(Flash::RoundUp(args.r + args.dr, 32)),
+        ldo_(Flash::RoundUp(args.r, 32)) {}
   static constexpr int64_t kHeadUnit = kLatentHeads;  // tasks take multiples of it, up to kMaxHeads
   static constexpr int64_t kMaxHeads = 64;
-  int64_t Bytes() const { return kMaxHeads * (2 * ldq_ + 4 * ldo_) + 2 * ldq_; }
+  int64_t Bytes() const { return kMaxHeads * (kernels_.query_element * ldq_ + 4 * ldo_) + 4 * ldq_; }
 
   void Run(const Part& part, const Part* following, std::byte* scratch) const {
-    const int64_t width = args_.r + args_.dr;
+    const int64_t width = args_.r + args_.dr, row_bytes = kernels_.query_element * ldq_;
     const int64_t groups = (part.heads + kLatentHeads - 1) / kLatentHeads;
-    auto* q = reinterpret_cast<uint16_t*>(scratch);
-    auto* zeros = q + kMaxHeads * ldq_;
-    auto* out = reinterpret_cast<float*>(zeros + ldq_);
-    std::fill_n(q, groups * kLatentHeads * ldq_, uint16_t{0});
-    std::fill_n(zeros, ldq_, uint16_t{0});
+    std::byte* q = scratch;
+    std::byte* zeros = q + kMaxHeads * row_bytes;
+    auto* out = reinterpret_cast<float*>(zeros + 4 * ldq_);
+    std::fill_n(q, groups * kLatentHeads * row_bytes, std::byte{0});
+    std::fill_n(zeros, 4 * ldq_, std::byte{0});
     std::fill_n(out, groups * kLatentHeads * ldo_, 0.0f);
     const float* from = args_.q + (part.query * args_.heads + part.head) * width;
-    const Tiles& tiles = *TilesOf(Isa::kAvx512Bf16);
-    for (int64_t h = 0; h < part.heads; ++h) tiles.round_bf16(q + h * ldq_, from + h * width, width);
+    for (int64_t h = 0; h < part.heads; ++h) kernels_.take_query(q + h * row_bytes, from + h * width, width);
     float max[kMaxHeads], sum[kMaxHeads] = {};
     std::fill_n(max, kMaxHeads, kNone);
-    const uint16_t* rows[2 * (kLatentRows + 1)];
-    const uint16_t** now = rows;
-    const uint16_t** next = rows + kLatentRows + 1;
+    const void* rows[2 * (kLatentRows + 1)];
+    const void** now = rows;
+    const void** next = rows + kLatentRows + 1;
     int64_t count = List(part, part.begin, zeros, now);
     for (int64_t t = part.begin; t < part.end; t += kLatentRows) {
-      int64_t next_count = List(part, t + kLatentRows, zeros, next);
+      const int64_t next_count = List(part, t + kLatentRows, zeros, next);
       int64_t ahead = next_count;
       if (next_count == 0 && following) ahead = List(*following, following->begin, zeros, next);
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t h = g * kLatentHeads;
-        LatentStep({now, count, next, g == 0 ? ahead : 0, width, args_.r, q + h * ldq_, ldq_, args_.scale, max + h,
-                    sum + h, out + h * ldo_, ldo_});
+        kernels_.step({now, count, next, g == 0 ? ahead : 0, width, args_.r, q + h * row_bytes, ldq_, args_.scale,
+                       round_, max + h, sum + h, out + h * ldo_, ldo_});
       }
       std::swap(now, next);
       count = next_count;
     }
-    for (int64_t h = 0; h < part.heads; ++h) LatentStore(part.out + h * args_.r, out + h * ldo_, args_.r);
+    for (int64_t h = 0; h < part.heads; ++h) {
+      if (kernels_.store) {
+        kernels_.store(part.out + h * args_.r, out + h * ldo_, args_.r);
+      } else {
+        std::copy_n(out + h * ldo_, args_.r, part.out + h * args_.r);
+      }
+    }
     std::copy_n(max, part.heads, part.max);
     std::copy_n(sum, part.heads, part.sum);
   }
 
  private:
   // The part's rows from `begin` on, as many as a step takes; an odd number is followed by zeros.
-  int64_t List(const Part& part, int64_t begin, const uint16_t* zeros, const uint16_t** to) const {
+  int64_t List(const Part& part, int64_t begin, const void* zeros, const void** to) const {
     const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
     const int64_t n = std::clamp<int64_t>(part.end - begin, 0, kLatentRows);
-    for (int64_t j = 0; j < n; ++j) to[j] = reinterpret_cast<const uint16_t*>(cache.Row(begin + j));
+    for (int64_t j = 0; j < n; ++j) to[j] = cache.Row(begin + j);
     if (n % 2) to[n] = zeros;
     return n;
   }
   const LatentAttentionArgs& args_;
+  bool round_;
+  RowKernels kernels_;
   int64_t ldq_, ldo_;
 };
-#endif
 
-auto ScaleAddOf(Isa isa) {
+using ScaleAddFn = void (*)(float* y, float a, const float* x, float b, int64_t n, bool fresh);
+ScaleAddFn ScaleAddOf(Isa isa) {
 #if defined(__x86_64__)
   return isa == Isa::kSse4 ? sse4::ScaleAdd : isa == Isa::kAvx2 ? avx2::ScaleAdd : avx512::ScaleAdd;
 #else
@@ -163,7 +210,7 @@ auto ScaleAddOf(Isa isa) {
 
 // Folds one part into the state (max, sum, out).
 void Fold(float* max, float* sum, float* out, const Part& part, int64_t head, int64_t r, bool fresh,
-          decltype(ScaleAddOf(Isa::kSse4)) scale_add) {
+          ScaleAddFn scale_add) {
   const float part_max = part.max[head];
   const float top = fresh || !(*max > part_max) ? part_max : *max;  // of a NaN the other's scale is as good
   const float base = top == kNone ? 0.0f : top;
@@ -173,9 +220,8 @@ void Fold(float* max, float* sum, float* out, const Part& part, int64_t head, in
   *max = top;
 }
 
-template <Isa isa, class Way>
-void LatentSplit(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
-  const Way way(isa, args);
+template <class Way>
+void LatentSplits(Context& ctx, Arena& scratch, const LatentAttentionArgs& args, const Way& way, ScaleAddFn scale_add) {
   const auto queries = static_cast<int64_t>(args.lengths.size());
   const int64_t heads = args.heads, r = args.r, part_floats = heads * (r + 2);
   int64_t splits = 0;
@@ -237,11 +283,11 @@ void LatentSplit(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) 
       float* max = state + 2 * (query * heads + head);
       const int64_t from = std::max(first_split[query], w), to = std::min(first_split[query + 1], end);
       for (int64_t s = from; s < to; ++s) {
-        Fold(max, max + 1, out, part_of(s, w), head, r, s == first_split[query], ScaleAddOf(isa));
+        Fold(max, max + 1, out, part_of(s, w), head, r, s == first_split[query], scale_add);
       }
       if (to != first_split[query + 1]) return;
       const float inverse = max[1] == 0 ? 0.0f : 1.0f / max[1];
-      ScaleAddOf(isa)(out, 0, out, inverse, r, true);
+      scale_add(out, 0, out, inverse, r, true);
     });
   }
   for (int64_t i = 0; i < queries; ++i) {
@@ -249,24 +295,36 @@ void LatentSplit(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) 
   }
 }
 
+template <Isa isa>
+void LatentByRows(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
+  LatentSplits(ctx, scratch, args, Rows(isa, args), ScaleAddOf(isa));
+}
+
 #if defined(__x86_64__)
-bool WantsBf16(const LatentAttentionArgs& args) { return args.compute == Compute::kBf16 && Tiled::IsBf16(args); }
+bool WantsBf16(const LatentAttentionArgs& args) { return args.compute == Compute::kBf16 && IsBf16(args); }
 bool ManyHeads(const LatentAttentionArgs& args) { return WantsBf16(args) && args.heads >= kAmxHeads; }
+void LatentAmx(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
+  LatentAttentionTiled(ctx, scratch, args, FlashKernelsOf(Isa::kAmx, true));
+}
 #endif
 
 constexpr LatentEntry kLatentAttention[] = {
 #if defined(__x86_64__)
-    {"amx", Isa::kAmx, LatentSplit<Isa::kAmx, Tiled>, ManyHeads},
-    {"avx512bf16", Isa::kAvx512Bf16, LatentSplit<Isa::kAvx512Bf16, Rows>, WantsBf16},
-    {"avx512", Isa::kAvx512, LatentSplit<Isa::kAvx512, Tiled>},
-    {"avx2", Isa::kAvx2, LatentSplit<Isa::kAvx2, Tiled>},
-    {"sse4", Isa::kSse4, LatentSplit<Isa::kSse4, Tiled>},
+    {"amx", Isa::kAmx, LatentAmx, ManyHeads},
+    {"avx512bf16", Isa::kAvx512Bf16, LatentByRows<Isa::kAvx512Bf16>, WantsBf16},
+    {"avx512", Isa::kAvx512, LatentByRows<Isa::kAvx512>},
+    {"avx2", Isa::kAvx2, LatentByRows<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, LatentByRows<Isa::kSse4>},
 #else
-    {"neon", Isa::kNeon, LatentSplit<Isa::kNeon, Tiled>},
+    {"neon", Isa::kNeon, LatentByRows<Isa::kNeon>},
 #endif
     {"reference", Isa::kReference, LatentReference}};
 
 }  // namespace
+
+void LatentAttentionTiled(Context& ctx, Arena& scratch, const LatentAttentionArgs& args, const FlashKernels& kernels) {
+  LatentSplits(ctx, scratch, args, Tiled(kernels, args), ScaleAddOf(kernels.isa));
+}
 
 void LatentAttention(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
   FATHOM_CHECK(args.caches.size() == args.lengths.size());

@@ -12,6 +12,9 @@ FATHOM_SIMD_DECLARE(                                    //
      */
     /* b + p * ldb. */                                                                          //
     void PackPanels(float* b, int64_t ldb, const float* w, int64_t ldw, int64_t k, int64_t n);  //
+    /* rows of bf16 or float32, q float32 */                                                    //
+    void LatentStepBf16Rows(const LatentTile& tile);                                            //
+    void LatentStepF32Rows(const LatentTile& tile);                                             //
     /* y = y * a + x * b over n values; fresh: y = x * b. */                                    //
     void ScaleAdd(float* y, float a, const float* x, float b, int64_t n, bool fresh);)
 

@@ -97,7 +97,11 @@ inline __m512 SumEach(__m512 v[16]) {
 
 // Scores of two rows: lanes 0..7 are the heads' of the first, 8..15 of the second.
 // `ahead`: a row to be asked for.
-inline __m512 TwoRows(const LatentTile& t, const uint16_t* a, const uint16_t* b, const uint16_t* ahead) {
+inline __m512 TwoRows(const LatentTile& t, const void* row_a, const void* row_b, const void* row_ahead) {
+  const auto* a = static_cast<const uint16_t*>(row_a);
+  const auto* b = static_cast<const uint16_t*>(row_b);
+  const auto* ahead = static_cast<const uint16_t*>(row_ahead);
+  const auto* q = static_cast<const uint16_t*>(t.q);
   __m512 acc[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) acc[i] = _mm512_setzero_ps();
@@ -107,7 +111,7 @@ inline __m512 TwoRows(const LatentTile& t, const uint16_t* a, const uint16_t* b,
     const __m512i av = _mm512_loadu_si512(a + k), bv = _mm512_loadu_si512(b + k);
 #pragma GCC unroll 8
     for (int h = 0; h < 8; ++h) {
-      const __m512i qv = _mm512_load_si512(t.q + h * t.ldq + k);
+      const __m512i qv = _mm512_load_si512(q + h * t.ldq + k);
       acc[h] = DotPairs(acc[h], av, qv);
       acc[8 + h] = DotPairs(acc[8 + h], bv, qv);
     }
@@ -117,7 +121,7 @@ inline __m512 TwoRows(const LatentTile& t, const uint16_t* a, const uint16_t* b,
     const __m512i av = _mm512_maskz_loadu_epi16(tail, a + k), bv = _mm512_maskz_loadu_epi16(tail, b + k);
 #pragma GCC unroll 8
     for (int h = 0; h < 8; ++h) {
-      const __m512i qv = _mm512_load_si512(t.q + h * t.ldq + k);
+      const __m512i qv = _mm512_load_si512(q + h * t.ldq + k);
       acc[h] = DotPairs(acc[h], av, qv);
       acc[8 + h] = DotPairs(acc[8 + h], bv, qv);
     }
@@ -136,9 +140,9 @@ inline void SumColumns(const LatentTile& t, const uint32_t* weights, const float
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) acc[i] = _mm512_setzero_ps();
   for (int64_t j = 0; j < t.count; j += 2) {
-    const uint16_t* a = t.rows[j] + col;
-    const uint16_t* b = t.rows[j + 1] + col;
-    if (j + 1 < t.next_count) Prefetch2(t.next[j + 1] + col);
+    const auto* a = static_cast<const uint16_t*>(t.rows[j]) + col;
+    const auto* b = static_cast<const uint16_t*>(t.rows[j + 1]) + col;
+    if (j + 1 < t.next_count) Prefetch2(static_cast<const uint16_t*>(t.next[j + 1]) + col);
     const __m512i av = kWhole ? _mm512_loadu_si512(a) : _mm512_maskz_loadu_epi16(valid, a);
     const __m512i bv = kWhole ? _mm512_loadu_si512(b) : _mm512_maskz_loadu_epi16(valid, b);
     const __m512i low = _mm512_unpacklo_epi16(av, bv), high = _mm512_unpackhi_epi16(av, bv);
@@ -164,7 +168,7 @@ void SoftmaxBf16(const SoftmaxTile& tile) {
   for (int64_t panel = 0; panel < tile.panels; ++panel) SoftmaxPanel(tile, panel);
 }
 
-void LatentStep(const LatentTile& t) {
+void LatentStepBf16(const LatentTile& t) {
   alignas(64) float scores[kLatentRows / 2][16];
   alignas(64) uint32_t weights[kLatentRows / 2 * 8];
   alignas(64) float alphas[16];
@@ -200,12 +204,11 @@ void LatentStep(const LatentTile& t) {
   for (; col + 32 <= t.r; col += 32) SumColumns<true>(t, weights, alphas, col);
   if (col < t.r) SumColumns<false>(t, weights, alphas, col);
   for (; col < t.width; col += 32) {  // what the sums did not pass by
-    for (int64_t j = 0; j < t.next_count; ++j)
-      _mm_prefetch(reinterpret_cast<const char*>(t.next[j] + col), _MM_HINT_T1);
+    for (int64_t j = 1; j < t.next_count; j += 2) Prefetch2(static_cast<const uint16_t*>(t.next[j]) + col);
   }
 }
 
-void LatentStore(float* to, const float* out, int64_t n) {
+void LatentStoreBf16(float* to, const float* out, int64_t n) {
   // A vector pair holds columns 0..3 8..11 16..19 24..27 and 4..7 12..15 20..23 28..31.
   for (int64_t col = 0; col < n; col += 32) {
     const __m512 low = _mm512_load_ps(out + col), high = _mm512_load_ps(out + col + 16);

@@ -1,6 +1,6 @@
-// Linear over a table of primitives, in two forms; which one depends on m alone.
+// Linear over a table of primitives, in two forms; which one depends on m and the weight's type.
 //
-//   dot     m <= kDotRows: rows of W are streamed once, sums run along k. Bound by the memory.
+//   dot     m small: rows of W are streamed once, sums run along k. Bound by the memory.
 //   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
 //           k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
 //           blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.
@@ -17,6 +17,7 @@ namespace fathom::kernels {
 namespace {
 
 constexpr int64_t kDotRows = 8;
+constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
 constexpr int64_t kDotTaskBytes = 1 << 17;
 constexpr int64_t kDotMaxRows = 512;  // of W in a task
 constexpr int64_t kBlockRows = 128;   // packed form: rows of W in a task
@@ -61,7 +62,7 @@ LinearInput InputOf(const Tiles& tiles, Compute compute, const LinearJob& job) {
   in.arithmetic = ArithmeticOf(compute, job.w.dtype);
   in.ue8m0 = job.w.ue8m0;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
-  in.panels = job.m > kDotRows;
+  in.panels = job.m > (in.bf16 && job.w.dtype == DType::kF8E4M3 ? kDotRowsCodes : kDotRows);
   return in;
 }
 

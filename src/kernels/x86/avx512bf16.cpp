@@ -120,7 +120,7 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m) {
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) {
       const uint16_t* p = w + r * d.k + k;
-      Prefetch(p + kR * d.k);
+      Prefetch(reinterpret_cast<const char*>(p) + kAheadBytes);
       const __m512i wv = _mm512_loadu_si512(p);
 #pragma GCC unroll 32
       for (int i = 0; i < kM; ++i) acc[r][i] = DotPairs(acc[r][i], wv, xv[i]);
@@ -164,7 +164,7 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) {
         const uint8_t* p = w + r * d.k + k;
-        Prefetch(p + kR * d.k);
+        Prefetch(reinterpret_cast<const char*>(p) + kAheadBytes);
         table.Widen(_mm512_loadu_si512(p), &low, &high);
 #pragma GCC unroll 32
         for (int i = 0; i < kM; ++i) {

@@ -226,6 +226,7 @@ void CacheRead(Context& ctx, const CacheReadArgs& args);
 //   kv (L, heads, dn+dv) of kv_dtype (F32 or BF16), rows ldkv apart, heads dn+dv apart: [k_nope; v] as kv_b_proj gives
 //   them rotated keys from the cache: its last dr columns
 // kF32, kW8A8: all in float32. kBf16: q, k, v and the softmax weights rounded to bf16 for the two products, float32 sums.
+// A value that is not finite may also reach queries before it, within a tile of 64 keys: their weight of it is 0.
 struct AttentionArgs {
   float* out = nullptr;
   int64_t ldo = 0;

@@ -103,7 +103,8 @@ def main():
     parser.add_argument("--f32-cache", action="store_true")
     args = parser.parse_args()
     random.seed(1)
-    llama_cpp.llama_log_set(llama_cpp.llama_log_callback(lambda level, text, data: None), None)
+    silent = llama_cpp.llama_log_callback(lambda level, text, data: None)  # must outlive the library's use of it
+    llama_cpp.llama_log_set(silent, None)
     llama_cpp.llama_backend_init()
     model = llama_cpp.llama_model_load_from_file(args.model.encode(), llama_cpp.llama_model_default_params())
     if not model:

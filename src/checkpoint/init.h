@@ -18,7 +18,7 @@ struct InitOptions {
   Precision precision = Precision::kBf16;
   uint64_t seed = 0;
   int64_t max_shard_bytes = 5'000'000'000;
-  bool force = false;   // into a directory that is not empty: its weights and config.json are replaced
+  bool force = false;        // into a directory that is not empty: its weights and config.json are replaced
   ProgressFn progress = {};  // bytes
 };
 

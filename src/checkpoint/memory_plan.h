@@ -21,7 +21,8 @@ MemoryPlan PlanMemory(const model::ModelConfig& config, Precision precision);
 // Bytes of latent cache a token in all layers, at `bytes_per_value`.
 int64_t CacheBytesPerToken(const model::ModelConfig& config, int64_t bytes_per_value);
 
-// The smallest of the usual memory sizes (in GiB) that holds `bytes` and 8 % more for the system and working memory, 0 if none does.
+// The smallest of the usual memory sizes (in GiB) that holds `bytes` and 8 % more for the system and working memory, 0
+// if none does.
 int64_t MachineGib(int64_t bytes);
 // "768 GiB of memory, or 16 GPUs of 80 GB, or 8 of 141 GB"
 std::string DescribeMachine(int64_t bytes);

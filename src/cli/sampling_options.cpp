@@ -11,11 +11,15 @@ void AddSamplingOptions(CLI::App& c, SamplingOptions& o) {
   c.add_option("--top-k", o.top_k, "Only the K most likely tokens; 0 is off")->group(group);
   c.add_option("--top-p", o.top_p, "Only the most likely tokens that reach this probability together")->group(group);
   c.add_option("--min-p", o.min_p, "Only tokens at least this likely beside the most likely one")->group(group);
-  c.add_option("--repetition-penalty", o.repetition_penalty, "Logits of tokens seen, divided (multiplied if negative)")->group(group);
+  c.add_option("--repetition-penalty", o.repetition_penalty, "Logits of tokens seen, divided (multiplied if negative)")
+      ->group(group);
   c.add_option("--presence-penalty", o.presence_penalty, "Taken off tokens of the answer, once; -2 to 2")->group(group);
-  c.add_option("--frequency-penalty", o.frequency_penalty, "Taken off tokens of the answer, for each time; -2 to 2")->group(group);
+  c.add_option("--frequency-penalty", o.frequency_penalty, "Taken off tokens of the answer, for each time; -2 to 2")
+      ->group(group);
   c.add_option("--seed", o.seed, "Makes a sampled answer repeatable")->group(group);
-  c.add_option("--stop", o.stop, "Ends the answer where this text appears; may be repeated")->group(group)->allow_extra_args(false);
+  c.add_option("--stop", o.stop, "Ends the answer where this text appears; may be repeated")
+      ->group(group)
+      ->allow_extra_args(false);
 }
 
 engine::SamplingParams Resolve(const SamplingOptions& o, const checkpoint::GenerationConfig& g) {

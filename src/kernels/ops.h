@@ -225,8 +225,8 @@ void CacheRead(Context& ctx, const CacheReadArgs& args);
 //   q (T, heads, dn+dr)  float32, rows ldq apart, heads dn+dr apart; the last dr rotated
 //   kv (L, heads, dn+dv) of kv_dtype (F32 or BF16), rows ldkv apart, heads dn+dv apart: [k_nope; v] as kv_b_proj gives
 //   them rotated keys from the cache: its last dr columns
-// kF32, kW8A8: all in float32. kBf16: q, k, v and the softmax weights rounded to bf16 for the two products, float32 sums.
-// A value that is not finite may also reach queries before it, within a tile of 64 keys: their weight of it is 0.
+// kF32, kW8A8: all in float32. kBf16: q, k, v and the softmax weights rounded to bf16 for the two products, float32
+// sums. A value that is not finite may also reach queries before it, within a tile of 64 keys: their weight of it is 0.
 struct AttentionArgs {
   float* out = nullptr;
   int64_t ldo = 0;
@@ -251,8 +251,8 @@ void Attention(Context& ctx, Arena& scratch, const AttentionArgs& args);
 // order: the same bits for any threads and any batch.
 //   out (Q, H, r)     float32, contiguous
 //   q   (Q, H, r+dr)  float32, contiguous: [q_nope W_UK; rotated q]
-// A length of 0 gives zeros. kF32 and kW8A8: float32. kBf16 with a BF16 cache: q and the softmax weights rounded to bf16
-// for the two products, float32 sums; with an F32 cache as kF32.
+// A length of 0 gives zeros. kF32 and kW8A8: float32. kBf16 with a BF16 cache: q and the softmax weights rounded to
+// bf16 for the two products, float32 sums; with an F32 cache as kF32.
 inline constexpr int64_t kDecodeSplit = 256;
 struct LatentAttentionArgs {
   float* out = nullptr;

@@ -200,10 +200,10 @@ class FieldReader {
       field = 0;
       return;
     }
-    if (!object_.Read(key, field, range)) Need_(key, need, Show(range));
+    if (!object_.Read(key, field, range)) Require(key, need, Show(range));
   }
   void operator()(const char* key, double& field, RealRange range, Need need) {
-    if (!object_.Read(key, field, range)) Need_(key, need, Show(range));
+    if (!object_.Read(key, field, range)) Require(key, need, Show(range));
   }
   void operator()(const char* key, bool& field, Need) { object_.Read(key, field); }
   void operator()(const char* key, std::string& field, Need) {
@@ -232,7 +232,7 @@ class FieldReader {
   }
 
  private:
-  void Need_(const char* key, Need need, const std::string& expected) {
+  void Require(const char* key, Need need, const std::string& expected) {
     const bool moe = config_.n_routed_experts > 0;
     const bool needed = need == Need::kAlways || (need == Need::kMoe && moe) ||
                         (need == Need::kGroups && moe && config_.topk_method != "greedy");

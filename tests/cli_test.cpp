@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -12,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace fathom {
 namespace {
@@ -161,6 +163,33 @@ TEST(Cli, InitThenTraceThenCompare) {
   // Another prompt departs in the first layer.
   ExpectSays(Fathom("trace " + model + " --ids 1,2,3,4,6 --compute f32 --compare " + trace), 1,
              {"departs", "the first to depart: hidden.0"});
+}
+
+// Completions of DeepSeek's own generate.py (golden/deepseek-demo/README.md), by the demo's flags.
+TEST(Cli, DemoCompletions) {
+  const std::string folder = FATHOM_SOURCE_DIR "/../shared/golden/deepseek-demo/";
+  std::ifstream in(folder + "generate.json");
+  if (!in) GTEST_SKIP() << "golden/deepseek-demo is not here";
+  const Scratch dir;
+  std::ifstream config_file(folder + "config_v3-tiny.json");
+  const nlohmann::json golden = nlohmann::json::parse(in), config = nlohmann::json::parse(config_file);
+  for (const auto& c : golden["cases"]) {
+    nlohmann::json own = config;
+    own.update(c["config_overrides"]);
+    std::ofstream(dir / "config.json") << own;
+    for (size_t i = 0; i < c["prompt_tokens"].size(); ++i) {
+      std::string ids = c["prompt_tokens"][i].dump();
+      ids = ids.substr(1, ids.size() - 2);
+      const Ran r =
+          Fathom("generate --ckpt-path " + folder + "v3-tiny-mp1 --config " + (dir / "config.json") + " --ids " + ids +
+                 " --temperature 0 --json --max-new-tokens " + c["max_new_tokens"].dump() + " 2>/dev/null");
+      ASSERT_EQ(r.code, 0) << r.out;
+      std::vector<int> ours = nlohmann::json::parse(r.out)["ids"];
+      const auto eos = std::find(ours.begin(), ours.end(), c["eos_id"].get<int>());  // -1: none
+      ours.erase(eos, ours.end());
+      EXPECT_EQ(ours, c["completion_tokens"][i].get<std::vector<int>>()) << c["case"] << " " << i;
+    }
+  }
 }
 
 TEST(Cli, UsageIs2) {

@@ -16,15 +16,19 @@ double Seconds(Clock::time_point from, Clock::time_point to) {
 constexpr int64_t kArenaBudget = int64_t{1} << 30;  // what a chunk's activations may take before chunks shrink
 constexpr int64_t kLargestChunk = 2048, kSmallestChunk = 64;
 
+int64_t Plan(Context& ctx, const model::Transformer& t, const GeneratorOptions& o) {
+  return model::PlanArena(t, ctx, o.compute,
+                          {.tokens = std::min(o.chunk_tokens, o.ctx_size * o.slots),
+                           .sequences = o.slots,
+                           .positions = o.ctx_size,
+                           .head_rows = o.slots});
+}
+
 GeneratorOptions Complete(Context& ctx, const model::Transformer& t, GeneratorOptions o) {
   FATHOM_CHECK(o.ctx_size > 0 && o.slots > 0);
   if (o.chunk_tokens <= 0) {
     o.chunk_tokens = kLargestChunk;
-    const auto too_large = [&] {
-      return model::PlanArena(t, ctx, o.compute, std::min(o.chunk_tokens, o.ctx_size), o.ctx_size, o.slots) >
-             kArenaBudget;
-    };
-    while (o.chunk_tokens > kSmallestChunk && too_large()) o.chunk_tokens /= 2;
+    while (o.chunk_tokens > kSmallestChunk && Plan(ctx, t, o) > kArenaBudget) o.chunk_tokens /= 2;
   }
   o.chunk_tokens = std::max(o.slots, std::min(o.chunk_tokens, o.ctx_size * o.slots));
   return o;
@@ -61,8 +65,7 @@ Generator::Generator(Context& ctx, const model::Transformer& transformer, const 
     : ctx_(ctx),
       transformer_(transformer),
       options_(Complete(ctx, transformer, options)),
-      arena_(model::PlanArena(transformer, ctx, options_.compute, options_.chunk_tokens, options_.ctx_size,
-                              options_.slots)) {
+      arena_(Plan(ctx, transformer, options_)) {
   const model::ModelConfig& c = transformer.config();
   for (int64_t i = 0; i < options_.slots; ++i) {
     slots_.push_back(std::make_unique<Slot>(

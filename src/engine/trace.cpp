@@ -63,7 +63,8 @@ Trace RunTrace(Context& ctx, const model::Transformer& t, std::span<const int32_
     };
   }
   const LatentStore store(t.cache_layers(), c.cache_width(), n, o.cache_dtype);
-  Arena arena(model::PlanArena(t, ctx, o.compute, chunk, n, chunk));
+  Arena arena(
+      model::PlanArena(t, ctx, o.compute, {.tokens = chunk, .positions = n, .head_rows = chunk, .form = o.form}));
   const model::Env env{.ctx = ctx, .arena = arena, .compute = o.compute, .attention_form = o.form, .probe = &probe};
   std::vector<float> state(static_cast<size_t>(n * d)), hidden(static_cast<size_t>(chunk * d)),
       logits(static_cast<size_t>(chunk * c.vocab_size));

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "model/nonfinite.h"
 
@@ -118,30 +117,44 @@ void Transformer::CheckFinite(const Env& env, int64_t layer, const float* x, int
   throw NonFiniteError(config_, params_, layer);
 }
 
-int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute, int64_t tokens, int64_t positions,
-                  int64_t head_rows) {
+int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute, const StepSizes& sizes) {
   Arena planner = Arena::Planner();
   const ModelConfig& c = transformer.config();
-  const std::vector<int32_t> ids(static_cast<size_t>(tokens));
-  // A step is one long slice, or one token of many sequences: the worse of the two, in both forms.
-  const SequenceSlice one{
-      .row = 0, .tokens = tokens, .position = std::max<int64_t>(0, positions - tokens), .caches = {}};
+  const std::vector<int32_t> ids(static_cast<size_t>(sizes.tokens));
+  const auto plan = [&](std::span<const SequenceSlice> slices) {
+    const int64_t tokens = slices.back().row + slices.back().tokens;
+    const Step step{std::span(ids).first(static_cast<size_t>(tokens)), slices};
+    const Env env{.ctx = ctx, .arena = planner, .compute = compute, .attention_form = sizes.form};
+    ArenaScope scope(planner);
+    float* hidden = planner.Take<float>(tokens * c.hidden_size);
+    transformer.Forward(env, step, hidden);
+    float* normed = planner.Take<float>(std::max(tokens, sizes.head_rows) * c.hidden_size);
+    float* out = planner.Take<float>(tokens * c.hidden_size);
+    if (transformer.mtp_depth() > 0) transformer.MtpForward(env, 1, step, normed, out);
+    float* logits = planner.Take<float>(sizes.head_rows * c.vocab_size);
+    transformer.Head(env, normed, sizes.head_rows, logits);
+  };
+  // A slice of n tokens, at the sequence's beginning or at its end.
+  const auto plan_slice = [&](int64_t n, int64_t position) {
+    const SequenceSlice one{.row = 0, .tokens = n, .position = std::max<int64_t>(position, 0), .caches = {}};
+    plan(std::span(&one, 1));
+  };
+  plan_slice(sizes.tokens, 0);
+  plan_slice(sizes.tokens, sizes.positions - sizes.tokens);
+  // The longest slice that takes the absorbed form, whose scratch grows with its tokens.
+  int64_t absorbed = 1;
+  while (absorbed < sizes.tokens &&
+         CheaperForm(c, absorbed + 1, sizes.positions - absorbed - 1) == AttentionForm::kAbsorbed)
+    ++absorbed;
+  plan_slice(absorbed, sizes.positions - absorbed);
+  // Every sequence with one token, the last with what is left of the step.
   std::vector<SequenceSlice> many;
-  for (int64_t i = 0; i < tokens; ++i) many.push_back({.row = i, .tokens = 1, .position = positions - 1, .caches = {}});
-  const std::array<Step, 2> steps = {Step{ids, std::span(&one, 1)}, Step{ids, many}};
-  for (AttentionForm form : {AttentionForm::kAuto, AttentionForm::kFull, AttentionForm::kAbsorbed}) {
-    for (const Step& step : steps) {
-      const Env env{.ctx = ctx, .arena = planner, .compute = compute, .attention_form = form};
-      ArenaScope scope(planner);
-      float* hidden = planner.Take<float>(tokens * c.hidden_size);
-      transformer.Forward(env, step, hidden);
-      float* normed = planner.Take<float>(tokens * c.hidden_size);
-      float* out = planner.Take<float>(tokens * c.hidden_size);
-      if (transformer.mtp_depth() > 0) transformer.MtpForward(env, 1, step, normed, out);
-      float* logits = planner.Take<float>(head_rows * c.vocab_size);
-      transformer.Head(env, normed, head_rows, logits);
-    }
+  const int64_t sequences = std::min(sizes.sequences, sizes.tokens);
+  for (int64_t i = 0; i < sequences; ++i) {
+    const int64_t n = i + 1 < sequences ? 1 : sizes.tokens - i;
+    many.push_back({.row = i, .tokens = n, .position = std::max<int64_t>(sizes.positions - n, 0), .caches = {}});
   }
+  plan(many);
   return planner.HighWater();
 }
 

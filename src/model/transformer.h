@@ -51,10 +51,17 @@ class Transformer {
   std::unique_ptr<ExpertExchange> exchange_;
 };
 
-// Bytes of the arena that Forward, FinalNorm, Head (of `head_rows` rows) and MTP need for steps of up to `tokens`
-// tokens that see up to `positions` positions: planned by running the code with a planner arena. `threads` as of the
-// pool that will run it.
-int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute, int64_t tokens, int64_t positions,
-                  int64_t head_rows);
+// What steps will ask for: the most of each.
+struct StepSizes {
+  int64_t tokens = 0;     // of a step
+  int64_t sequences = 1;  // of a step
+  int64_t positions = 0;  // that a sequence sees
+  int64_t head_rows = 1;
+  AttentionForm form = AttentionForm::kAuto;
+};
+
+// Bytes of the arena that Forward, FinalNorm, Head and MTP need for steps of such sizes: planned by running the code
+// with a planner arena, on the pool that will run it.
+int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute, const StepSizes& sizes);
 
 }  // namespace fathom::model

@@ -1,6 +1,8 @@
-# From ctest's JUnit files: the name of each test that did not run, and the reason that it gave to GTEST_SKIP.
+# From ctest's JUnit files: the tests that did not run, by the reason that they gave to GTEST_SKIP.
 /<testcase / {
-  name = $0; sub(/.*<testcase name="/, "", name); sub(/".*/, "", name)
+  name = $0
+  sub(/.*<testcase name="/, "", name)
+  sub(/( +# GetParam.*)?".*/, "", name)
   not_run = 0; take = 0; reason = ""
 }
 /<skipped/ { not_run = 1 }
@@ -9,6 +11,11 @@
 /^\[  SKIPPED \]/ || /^$/ { take = 0 }
 take { reason = reason (reason == "" ? "" : " ") $0 }
 /<\/testcase>/ && not_run {
+  if (reason == "") reason = "disabled or not built"
   gsub(/&lt;/, "<", reason); gsub(/&gt;/, ">", reason); gsub(/&quot;/, "\"", reason); gsub(/&amp;/, "\\&", reason)
-  print name ": " (reason == "" ? "disabled or not built" : reason)
+  count[reason]++
+  names[reason] = names[reason] "\n    " name
+}
+END {
+  for (reason in count) print "Skipped, " count[reason] ": " reason names[reason]
 }

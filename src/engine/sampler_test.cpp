@@ -79,7 +79,7 @@ TEST(Sampler, Penalties) {
   Sampler s(p, {}, 3);
   s.Accept(0);
   s.Accept(0);
-  l = {3, 2, -1};
+  l = {3, 2.5f, -1};
   EXPECT_EQ(s.Sample(l), 1);
   EXPECT_EQ(l[0], 2.0f);
 }

@@ -96,11 +96,11 @@ class Printer : public nlohmann::json_sax<json> {
   bool end_object() override { return Close('{', '}'); }
   bool end_array() override { return Close('[', ']'); }
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
-    problem_ = fmt::format("byte {}: {}", position, e.what());
+    problem = fmt::format("byte {}: {}", position, e.what());
     return false;
   }
 
-  std::string result_, problem_;
+  std::string result, problem;
 
  private:
   struct Container {
@@ -111,7 +111,7 @@ class Printer : public nlohmann::json_sax<json> {
 
   bool Open(bool object) {
     if (open_.size() == kMaxDepth) {
-      problem_ = fmt::format("nested more than {} deep", kMaxDepth);
+      problem = fmt::format("nested more than {} deep", kMaxDepth);
       return false;
     }
     open_.push_back({object, "", {}});
@@ -119,7 +119,7 @@ class Printer : public nlohmann::json_sax<json> {
   }
   bool Add(std::string text) {
     if (open_.empty()) {
-      result_ = std::move(text);
+      result = std::move(text);
       return true;
     }
     open_.back().items.emplace_back(open_.back().key, std::move(text));
@@ -160,9 +160,9 @@ class Printer : public nlohmann::json_sax<json> {
 Result<std::string> PythonJson(std::string_view text) {
   Printer printer;
   if (!json::sax_parse(text.begin(), text.end(), &printer)) {
-    return Error("not valid JSON", printer.problem_, "", std::string(text.substr(0, 200)));
+    return Error("not valid JSON", printer.problem, "", std::string(text.substr(0, 200)));
   }
-  return std::move(printer.result_);
+  return std::move(printer.result);
 }
 
 }  // namespace fathom::tokenizer

@@ -18,10 +18,10 @@ namespace {
 
 constexpr int64_t kDotRows = 8;
 constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
-constexpr int64_t kDotTaskBytes = 1 << 17;
-constexpr int64_t kDotMaxRows = 512;  // of W in a task
-constexpr int64_t kBlockRows = 128;   // packed form: rows of W in a task
-constexpr int64_t kBlockPanels = 12;  // and panels of x
+constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
+constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
+constexpr int64_t kBlockRows = 128;                                       // packed form: rows of W in a task
+constexpr int64_t kBlockPanels = 12;                                      // and panels of x
 // Rows of W that are widened at a time where they are not multiplied in place: for few panels they stay in the first
 // cache, for many in the second, so that panels are read less often.
 constexpr int64_t kShortSlice = 16, kLongSlice = 64;
@@ -40,8 +40,10 @@ struct Plan {
 bool IsDot(const LinearInput& in) { return !in.panels; }
 
 int64_t DotBlockRows(const Weight& w) {
+  const int64_t row_bytes = w.cols * SizeOf(w.dtype);
+  const int64_t task_bytes = std::clamp(w.rows * row_bytes / 32, kDotTaskBytes, kDotLargeTaskBytes);
   int64_t rows = 16;
-  while (rows < kDotMaxRows && 2 * rows * w.cols * SizeOf(w.dtype) <= kDotTaskBytes) rows *= 2;
+  while (rows < kDotMaxRows && 2 * rows * row_bytes <= task_bytes) rows *= 2;
   return rows;
 }
 

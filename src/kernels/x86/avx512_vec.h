@@ -29,7 +29,7 @@ inline __m512 SumLanes4(__m512 a, __m512 b, __m512 c, __m512 d) {
   return _mm512_maskz_compress_ps(0x1111, quarters);
 }
 
-constexpr int64_t kAheadBytes = 8192;  // some 200 ns at the speed of one core
+constexpr int64_t kAheadBytes = 2048;  // along a stream, some 30 lines
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

@@ -81,9 +81,9 @@ void Mul(const MulBf16& m) {
 
 // ---- y = x w^T, few rows of x ----
 
-// The sums of the lanes of acc[r][i] to y[i * ldy + r], four at a time.
+// The sums of the lanes of acc[r][i] to y[i * ldy + r * step], four at a time.
 template <int kR, int kM>
-inline void StoreSums(const __m512 (&acc)[kR][kM], float* y, int64_t ldy) {
+inline void StoreSums(const __m512 (&acc)[kR][kM], float* y, int64_t ldy, int64_t step) {
 #pragma GCC unroll 32
   for (int i = 0; i < kM; ++i) {
 #pragma GCC unroll 32
@@ -92,18 +92,21 @@ inline void StoreSums(const __m512 (&acc)[kR][kM], float* y, int64_t ldy) {
       const __m512 sums = SumLanes4(acc[r][i], r + 1 < kR ? acc[r + 1 < kR ? r + 1 : 0][i] : zero,
                                     r + 2 < kR ? acc[r + 2 < kR ? r + 2 : 0][i] : zero,
                                     r + 3 < kR ? acc[r + 3 < kR ? r + 3 : 0][i] : zero);
-      if (kR - r >= 4) {
-        _mm_storeu_ps(y + i * ldy + r, _mm512_castps512_ps128(sums));
-      } else {
-        // Not a masked store of 128 bits: GCC 12 makes a vextractf32x4 to memory of it, which faults on masked lanes.
-        _mm512_mask_storeu_ps(y + i * ldy + r, static_cast<__mmask16>((1 << (kR - r)) - 1), sums);
-      }
+      float four[4];
+      _mm_storeu_ps(four, _mm512_castps512_ps128(sums));
+      for (int j = 0; j < 4 && r + j < kR; ++j) y[i * ldy + (r + j) * step] = four[j];
     }
   }
 }
 
+// Rows of x from which arithmetic leaves the hardware's own prefetching too little of the time: then the code asks
+// ahead.
+constexpr int kPrefetchFrom = 3;
+
+// The kR rows of w that are summed together lie `step` rows apart: each is then the next row of a stream of its own
+// that runs through consecutive rows, which is what the memory delivers fastest.
 template <int kR, int kM>
-inline void DotBf16Block(const Dot& d, int64_t row, int64_t m) {
+inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
   const uint16_t* w = static_cast<const uint16_t*>(d.w) + row * d.k;
   const uint16_t* x = static_cast<const uint16_t*>(d.x) + m * d.ldx;
   __m512 acc[kR][kM];
@@ -119,8 +122,8 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m) {
     for (int i = 0; i < kM; ++i) xv[i] = _mm512_loadu_si512(x + i * d.ldx + k);
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) {
-      const uint16_t* p = w + r * d.k + k;
-      Prefetch(reinterpret_cast<const char*>(p) + kAheadBytes);
+      const uint16_t* p = w + r * step * d.k + k;
+      if constexpr (kM >= kPrefetchFrom) Prefetch(reinterpret_cast<const char*>(p) + kAheadBytes);
       const __m512i wv = _mm512_loadu_si512(p);
 #pragma GCC unroll 32
       for (int i = 0; i < kM; ++i) acc[r][i] = DotPairs(acc[r][i], wv, xv[i]);
@@ -130,17 +133,17 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m) {
     const __mmask32 tail = (uint32_t{1} << (d.k - k)) - 1;
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) {
-      const __m512i wv = _mm512_maskz_loadu_epi16(tail, w + r * d.k + k);
+      const __m512i wv = _mm512_maskz_loadu_epi16(tail, w + r * step * d.k + k);
 #pragma GCC unroll 32
       for (int i = 0; i < kM; ++i) acc[r][i] = DotPairs(acc[r][i], wv, _mm512_loadu_si512(x + i * d.ldx + k));
     }
   }
-  StoreSums(acc, d.y + m * d.ldy + row, d.ldy);
+  StoreSums(acc, d.y + m * d.ldy + row, d.ldy, step);
 }
 
 // E4M3 rows: 64 codes become two vectors of bf16; float32 sums of 128 are scaled into a second set of sums.
 template <int kR, int kM>
-inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
+inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
   const E4m3Table table = E4m3Table::Make();
   const uint8_t* w = static_cast<const uint8_t*>(d.w) + row * d.k;
   const uint16_t* x = static_cast<const uint16_t*>(d.x) + m * d.ldx;
@@ -163,8 +166,7 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
     for (; k + 64 <= end; k += 64) {
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) {
-        const uint8_t* p = w + r * d.k + k;
-        Prefetch(reinterpret_cast<const char*>(p) + kAheadBytes);
+        const uint8_t* p = w + r * step * d.k + k;
         table.Widen(_mm512_loadu_si512(p), &low, &high);
 #pragma GCC unroll 32
         for (int i = 0; i < kM; ++i) {
@@ -177,7 +179,7 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
       const __mmask64 valid = (uint64_t{1} << (end - k)) - 1;
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) {
-        table.Widen(_mm512_maskz_loadu_epi8(valid, w + r * d.k + k), &low, &high);
+        table.Widen(_mm512_maskz_loadu_epi8(valid, w + r * step * d.k + k), &low, &high);
 #pragma GCC unroll 32
         for (int i = 0; i < kM; ++i) {
           acc[r][i] = DotPairs(acc[r][i], low, _mm512_loadu_si512(x + i * d.ldx + k));
@@ -194,19 +196,26 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m) {
       for (int r = 0; r < kR; ++r) total[r][i] = _mm512_fmadd_ps(acc[r][i], sv, total[r][i]);
     }
   }
-  StoreSums(total, d.y + m * d.ldy + row, d.ldy);
+  StoreSums(total, d.y + m * d.ldy + row, d.ldy, step);
 }
+
+// Streams shorter than this are not worth their beginnings: there the kR rows are neighbours.
+constexpr int64_t kStreamBytes = 1 << 13;
 
 // kM rows of x with kR rows of w at a time; the last rows of w in smaller groups.
 template <int kR, int kM>
 inline void DotBf16Rows(const Dot& d, int64_t row, int64_t m) {
-  for (; row + kR <= d.rows; row += kR) DotBf16Block<kR, kM>(d, row, m);
-  if constexpr (kR > 1) DotBf16Rows<kR / 2, kM>(d, row, m);
+  const int64_t groups = (d.rows - row) / kR;
+  const bool streams = groups * d.k * 2 >= kStreamBytes;
+  for (int64_t g = 0; g < groups; ++g) DotBf16Block<kR, kM>(d, row + (streams ? g : g * kR), m, streams ? groups : 1);
+  if constexpr (kR > 1) DotBf16Rows<kR / 2, kM>(d, row + groups * kR, m);
 }
 template <int kR, int kM>
 inline void DotE4m3Rows(const Dot& d, int64_t row, int64_t m) {
-  for (; row + kR <= d.rows; row += kR) DotE4m3Block<kR, kM>(d, row, m);
-  if constexpr (kR > 1) DotE4m3Rows<kR / 2, kM>(d, row, m);
+  const int64_t groups = (d.rows - row) / kR;
+  const bool streams = groups * d.k >= kStreamBytes;
+  for (int64_t g = 0; g < groups; ++g) DotE4m3Block<kR, kM>(d, row + (streams ? g : g * kR), m, streams ? groups : 1);
+  if constexpr (kR > 1) DotE4m3Rows<kR / 2, kM>(d, row + groups * kR, m);
 }
 
 // Sums in registers: at most 24 of 32.
@@ -215,9 +224,9 @@ void DotBf16(const Dot& d) {
   for (; d.m - m > 8; m += 8) DotBf16Rows<3, 8>(d, 0, m);
   switch (d.m - m) {
     case 1:
-      return DotBf16Rows<8, 1>(d, 0, m);
+      return DotBf16Rows<4, 1>(d, 0, m);
     case 2:
-      return DotBf16Rows<8, 2>(d, 0, m);
+      return DotBf16Rows<4, 2>(d, 0, m);
     case 3:
       return DotBf16Rows<4, 3>(d, 0, m);
     case 4:

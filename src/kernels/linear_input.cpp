@@ -10,12 +10,12 @@ namespace {
 constexpr int64_t kRowPad = 64;      // dot_bf16_* want zeros up to a multiple of this
 constexpr int64_t kPackDepth = 512;  // values of k that are packed at a time; a multiple of kFp8Block
 
-bool UsedAsItIs(const LinearInput& in) { return !in.panels && in.arithmetic == Arithmetic::kPlain; }
+bool UsedAsItIs(const LinearInput& in) { return !in.panels && !in.x_rows && in.arithmetic == Arithmetic::kPlain; }
 
 // Values [begin, begin + n) of one row as bf16 (out16) or float32 (out32).
 void ConvertRow(const Tiles& tiles, const LinearInput& in, int64_t row, int64_t begin, int64_t n, uint16_t* out16,
                 float* out32, float* scales) {
-  const float* x = in.x + row * in.ldx + begin;
+  const float* x = in.x + (in.x_rows ? in.x_rows[row] : row) * in.ldx + begin;
   switch (in.arithmetic) {
     case Arithmetic::kCodes: {
       tiles.quantize(nullptr, out32, scales, x, n, in.ue8m0);
@@ -82,8 +82,8 @@ void ConvertPanel(const Tiles& tiles, const LinearInput& in, int64_t panel, std:
 }  // namespace
 
 bool LinearInput::SameAs(const LinearInput& o) const {
-  return x && x == o.x && ldx == o.ldx && m == o.m && k == o.k && arithmetic == o.arithmetic && bf16 == o.bf16 &&
-         panels == o.panels && (arithmetic != Arithmetic::kCodes || ue8m0 == o.ue8m0);
+  return x && x == o.x && x_rows == o.x_rows && ldx == o.ldx && m == o.m && k == o.k && arithmetic == o.arithmetic &&
+         bf16 == o.bf16 && panels == o.panels && (arithmetic != Arithmetic::kCodes || ue8m0 == o.ue8m0);
 }
 
 int64_t LinearInput::tasks() const { return UsedAsItIs(*this) ? 0 : panels ? CeilDiv(m, kLanes) : m; }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/linear_problem_test.h"
 
@@ -287,6 +288,43 @@ TEST(Linear, SameBitsForAnyThreads) {
 }
 
 // A non-finite input must reach its own outputs and no others: padding is never multiplied with garbage.
+// Rows taken by their numbers are the same product as the rows put in order first, to the bit.
+TEST(Linear, RowsByNumber) {
+  constexpr int64_t kK = 200, kN = 33, kRows = 7;
+  std::vector<float> x(kRows * kK), w(kN * kK);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int64_t>(i * 37 % 101) - 50) * 0.03f;
+  for (size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(static_cast<int64_t>(i * 53 % 97) - 48) * 0.02f;
+  std::vector<uint16_t> w16(w.size());
+  for (size_t i = 0; i < w.size(); ++i) w16[i] = F32ToBf16(w[i]);
+  for (int64_t m : {1, 5, 40}) {
+    std::vector<int32_t> rows(static_cast<size_t>(m));
+    std::vector<float> gathered;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      rows[i] = static_cast<int32_t>(i * 5 % kRows);
+      gathered.insert(gathered.end(), x.begin() + rows[i] * kK, x.begin() + (rows[i] + 1) * kK);
+    }
+    for (Isa isa : {Isa::kReference, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx, Isa::kNeon}) {
+      if (!MachineHas(isa)) continue;
+      Context ctx{.pool = Pool(2), .isa = isa, .verbose = {}};
+      for (Compute compute : {Compute::kF32, Compute::kBf16}) {
+        for (const Weight& weight : {Weight{.data = w.data(), .dtype = DType::kF32, .rows = kN, .cols = kK},
+                                     Weight{.data = w16.data(), .dtype = DType::kBF16, .rows = kN, .cols = kK}}) {
+          std::vector<float> by_number(static_cast<size_t>(m * kN)), in_order(by_number.size());
+          LinearJob job{
+              .y = by_number.data(), .ldy = kN, .x = x.data(), .ldx = kK, .x_rows = rows.data(), .m = m, .w = weight};
+          Arena arena(1 << 22);
+          Linear(ctx, arena, {std::span(&job, 1), compute});
+          job.y = in_order.data();
+          job.x = gathered.data();
+          job.x_rows = nullptr;
+          Linear(ctx, arena, {std::span(&job, 1), compute});
+          EXPECT_EQ(by_number, in_order) << Name(isa) << " m " << m;
+        }
+      }
+    }
+  }
+}
+
 TEST(Linear, NonFiniteStaysInItsRow) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const char* text : {"m3n20k37:f32:f32", "m3n20k37:bf16:bf16", "m3n20k37:bf16:f8e4m3", "m21n20k37:bf16:bf16",

@@ -58,6 +58,7 @@ void CheckJob(const LinearJob& job) {
 LinearInput InputOf(const Tiles& tiles, Compute compute, const LinearJob& job) {
   LinearInput in;
   in.x = job.x;
+  in.x_rows = job.x_rows;
   in.ldx = job.ldx;
   in.m = job.m;
   in.k = job.w.cols;
@@ -230,6 +231,17 @@ void MultiplySlice(const Tiles& tiles, const LinearInput& in, const Weight& w, c
   }
 }
 
+// Asks for the lines of y that a task will write, so that its stores do not wait for the memory.
+void PrefetchOutput(const LinearJob& job, const PackedTask& t) {
+  constexpr int64_t kLine = 64;
+  const int64_t size = SizeOf(job.y_dtype), bytes = (t.range.end - t.range.begin) * size;
+  const int64_t first = t.first_panel * kLanes, end = std::min(first + t.panels * kLanes, job.m);
+  for (int64_t row = first; row < end; ++row) {
+    const std::byte* y = static_cast<const std::byte*>(job.y) + (row * job.ldy + t.range.begin) * size;
+    for (int64_t b = 0; b < bytes; b += kLine) __builtin_prefetch(y + b, /*write=*/1, /*locality=*/2);
+  }
+}
+
 // Finished sums, C^T, to the rows of y.
 void StoreTurned(const Tiles& tiles, const LinearJob& job, const PackedTask& t, const float* sums, float* turned) {
   const int64_t rows = t.range.end - t.range.begin;
@@ -259,6 +271,7 @@ void RunPacked(const Tiles& tiles, const LinearInput& in, const Plan& plan, int6
   const int64_t slice = in_place ? kBlockRows : t.panels <= kGroupPanels + 1 ? kShortSlice : kLongSlice;
   for (int64_t k = 0; k < in.k; k += depth) {
     const int64_t n = std::min(depth, in.k - k);
+    if (k + n == in.k) PrefetchOutput(*plan.job, t);
     for (int64_t row = t.range.begin; row < t.range.end; row += slice) {
       const Range part{row, std::min(row + slice, t.range.end)};
       if (!in_place) WidenBlock(tiles, in, w, part, k, n, widened, depth);

@@ -29,6 +29,7 @@ inline constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * 
 // Scales of kCodes: rows (m, tiles), panels (tiles, 16 * panels).
 struct LinearInput {
   const float* x = nullptr;
+  const int32_t* x_rows = nullptr;
   int64_t ldx = 0, m = 0, k = 0;
   Arithmetic arithmetic = Arithmetic::kPlain;
   bool ue8m0 = false;

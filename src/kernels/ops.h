@@ -64,9 +64,12 @@ struct LinearJob {
   DType y_dtype = DType::kF32;
   const float* x = nullptr;
   int64_t ldx = 0;
+  const int32_t* x_rows = nullptr;  // (m,): row i of the product is row x_rows[i] of x; null: row i
   int64_t m = 0;
   Weight w;
   bool accumulate = false;
+
+  const float* Row(int64_t i) const { return x + (x_rows ? x_rows[i] : i) * ldx; }
 };
 
 // All jobs in one parallel region: a projection, projections of one input (jobs with the same x, ldx and m share its

@@ -27,6 +27,7 @@ void SwigluFlat(Context& ctx, float* gate, const float* up, int64_t n) {
 struct GatedRows {
   const MlpParams* params;
   const float* x;
+  const int32_t* x_rows;  // as kernels::LinearJob
   float* y;
   int64_t rows;
 };
@@ -43,8 +44,10 @@ void GatedMlp(const Env& env, std::span<const GatedRows> groups, int64_t d) {
   int64_t at = 0;
   for (const GatedRows& g : groups) {
     const int64_t n = g.params->gate_proj.rows;
-    jobs.push_back({.y = gate + at, .ldy = n, .x = g.x, .ldx = d, .m = g.rows, .w = g.params->gate_proj});
-    jobs.push_back({.y = up + at, .ldy = n, .x = g.x, .ldx = d, .m = g.rows, .w = g.params->up_proj});
+    jobs.push_back(
+        {.y = gate + at, .ldy = n, .x = g.x, .ldx = d, .x_rows = g.x_rows, .m = g.rows, .w = g.params->gate_proj});
+    jobs.push_back(
+        {.y = up + at, .ldy = n, .x = g.x, .ldx = d, .x_rows = g.x_rows, .m = g.rows, .w = g.params->up_proj});
     at += g.rows * n;
   }
   env.Linear(jobs);
@@ -64,16 +67,22 @@ void AddExpertGroups(const std::vector<MlpParams>& experts, const Dispatched& se
                      std::vector<GatedRows>& groups) {
   for (size_t e = 0; e < experts.size(); ++e) {
     const int64_t begin = sent.offsets[e], rows = sent.offsets[e + 1] - begin;
-    if (rows > 0) groups.push_back({&experts[e], sent.x + begin * d, y + begin * d, rows});
+    if (rows == 0) continue;
+    const bool in_order = sent.x_rows.empty();
+    groups.push_back({.params = &experts[e],
+                      .x = in_order ? sent.x + begin * d : sent.x,
+                      .x_rows = in_order ? nullptr : sent.x_rows.data() + begin,
+                      .y = y + begin * d,
+                      .rows = rows});
   }
 }
 
 }  // namespace
 
-Dispatched LocalExchange::Dispatch(const Env& env, const Routing& routing, const float* x, int64_t d) {
+Dispatched LocalExchange::Dispatch(const Env& env, const Routing& routing, const float* x, int64_t) {
   const int64_t pairs = routing.tokens * routing.top_k;
   Dispatched out;
-  out.x = env.arena.Take<float>(pairs * d);
+  out.x = x;  // every expert is here: its rows are read where they lie
   out.offsets.assign(static_cast<size_t>(experts_) + 1, 0);
   out.row_of.assign(static_cast<size_t>(pairs), -1);
   if (env.planning()) {
@@ -84,17 +93,18 @@ Dispatched LocalExchange::Dispatch(const Env& env, const Routing& routing, const
     for (int64_t e = 0; e < experts_; ++e)
       out.offsets[static_cast<size_t>(e) + 1] =
           out.offsets[static_cast<size_t>(e)] + (e < used ? pairs / used + kTile : 0);
+    out.x_rows.resize(static_cast<size_t>(out.rows()));
     return out;
   }
   for (int64_t i = 0; i < pairs; ++i) ++out.offsets[static_cast<size_t>(routing.ids[i]) + 1];
   for (size_t e = 0; e < static_cast<size_t>(experts_); ++e) out.offsets[e + 1] += out.offsets[e];
   std::vector<int64_t> next(out.offsets.begin(), out.offsets.end() - 1);
-  for (int64_t i = 0; i < pairs; ++i)
-    out.row_of[static_cast<size_t>(i)] = static_cast<int32_t>(next[static_cast<size_t>(routing.ids[i])]++);
-  env.ctx.pool.ParallelFor(routing.tokens, [&](int64_t t, int) {
-    for (int64_t k = 0; k < routing.top_k; ++k)
-      std::copy_n(x + t * d, d, out.x + out.row_of[static_cast<size_t>(t * routing.top_k + k)] * d);
-  });
+  out.x_rows.resize(static_cast<size_t>(pairs));
+  for (int64_t i = 0; i < pairs; ++i) {
+    const int64_t row = next[static_cast<size_t>(routing.ids[i])]++;
+    out.row_of[static_cast<size_t>(i)] = static_cast<int32_t>(row);
+    out.x_rows[static_cast<size_t>(row)] = static_cast<int32_t>(i / routing.top_k);
+  }
   return out;
 }
 
@@ -146,7 +156,7 @@ void RunExperts(const Env& env, const std::vector<MlpParams>& experts, const Dis
 }
 
 void MlpForward(const Env& env, const MlpParams& params, const float* x, int64_t tokens, float* y) {
-  const GatedRows all{&params, x, y, tokens};
+  const GatedRows all{.params = &params, .x = x, .x_rows = nullptr, .y = y, .rows = tokens};
   GatedMlp(env, std::span(&all, 1), params.gate_proj.cols);
 }
 
@@ -163,7 +173,7 @@ void MoeForward(const Env& env, const ModelConfig& c, const MoeParams& params, i
   std::vector<GatedRows> groups;
   AddExpertGroups(params.experts, sent, expert_out, d, groups);
   if (c.n_shared_experts > 0) {
-    groups.push_back({&params.shared_experts, x, y, tokens});
+    groups.push_back({.params = &params.shared_experts, .x = x, .x_rows = nullptr, .y = y, .rows = tokens});
   } else if (!env.planning()) {
     std::fill_n(y, tokens * d, 0.0f);
   }

@@ -22,9 +22,10 @@ struct Routing {
   int64_t tokens = 0, top_k = 0;
 };
 
-// Rows of x grouped by local expert: expert e has rows [offsets[e], offsets[e + 1]).
+// R rows grouped by local expert: expert e has rows [offsets[e], offsets[e + 1]).
 struct Dispatched {
-  float* x = nullptr;            // (R, d)
+  const float* x = nullptr;
+  std::vector<int32_t> x_rows;   // (R,): row i of the R is row x_rows[i] of x (.., d); empty: row i
   std::vector<int64_t> offsets;  // (local experts + 1,)
   std::vector<int32_t> row_of;   // (T, K): the row of a token's k-th expert
   int64_t rows() const { return offsets.back(); }
@@ -33,7 +34,7 @@ struct Dispatched {
 class ExpertExchange {
  public:
   virtual ~ExpertExchange() = default;
-  // Copies each token of x (T, d) to its experts. Storage comes from env.arena.
+  // Brings each token of x (T, d) to its experts. What is copied lies in env.arena.
   virtual Dispatched Dispatch(const Env& env, const Routing& routing, const float* x, int64_t d) = 0;
   // y (T, d) += sum over k of weight * expert_out[row_of], in the order of k.
   virtual void Combine(const Env& env, const Routing& routing, const Dispatched& sent, const float* expert_out,

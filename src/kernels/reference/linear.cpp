@@ -88,7 +88,7 @@ void Linear(Context& ctx, Arena& scratch, const LinearArgs& args) {
     const bool rounds = RoundsActivations(args.compute, job.w.dtype);
     const bool quantises = QuantisesActivations(args.compute, job.w.dtype);
     ctx.pool.ParallelFor(job.m, [&](int64_t i, int) {
-      const float* from = job.x + i * job.ldx;
+      const float* from = job.Row(i);
       if (quantises) QuantizeRow(codes + i * k, scales + i * tiles, from, k, job.w.ue8m0);
       for (int64_t j = 0; j < k; ++j) {
         x[i * k + j] = quantises ? E4M3ToF32(codes[i * k + j]) : rounds ? RoundToBf16(from[j]) : from[j];

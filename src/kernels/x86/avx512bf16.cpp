@@ -300,6 +300,14 @@ void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi
       const int64_t width = cols - c < 16 ? cols - c : 16;
       const __mmask16 col_mask = FirstLanes(width);
       __m512i v[16];
+      if (height == 16 && width == 16) {  // nearly all blocks; masked stores cost several times a plain one
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) v[i] = _mm512_loadu_si512(in + (r + i) * ldi + c);
+        Transpose16(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + (c + i) * ldo + r, v[i]);
+        continue;
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
         v[i] = i < height ? _mm512_maskz_loadu_epi32(col_mask, in + (r + i) * ldi + c) : _mm512_setzero_si512();

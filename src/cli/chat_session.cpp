@@ -40,11 +40,7 @@ ChatSession::ChatSession(LoadedModel& model, const ChatSettings& settings)
       settings_(settings),
       text_(tokenizer::LoadModelText(model.checkpoint().path())),
       template_(Choose(settings, text_)) {
-  if (text_.tokenizer.vocab_size() > model.config().vocab_size) {
-    throw Error("the tokenizer does not belong to this model",
-                fmt::format("{} tokens in tokenizer.json", text_.tokenizer.vocab_size()),
-                fmt::format("at most {} (vocab_size of config.json)", model.config().vocab_size));
-  }
+  CheckVocabulary(text_.tokenizer, model.config());
   const int64_t limit = model.config().max_position_embeddings;
   if (settings_.ctx_size <= 0) settings_.ctx_size = std::min(limit, kDefaultChatContext);
   model_.BuildTransformer(settings_.ctx_size);

@@ -72,6 +72,7 @@ std::vector<int32_t> EosIds(const LoadedModel& m, const tokenizer::ModelText* te
 int RunFile(LoadedModel& m, const DemoFlags& f, const SamplingOptions& sampling, const std::string& input_file,
             int64_t max_new) {
   const tokenizer::ModelText text = tokenizer::LoadModelText(m.checkpoint().path());
+  CheckVocabulary(text.tokenizer, m.config());
   const std::optional<std::string> named = f.chat_template.empty() ? std::nullopt : std::optional(f.chat_template);
   const tokenizer::ChatTemplate chat_template = tokenizer::ChooseChatTemplate(named, text.chat_template).Value();
   std::vector<std::string> lines;

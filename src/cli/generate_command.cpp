@@ -98,11 +98,7 @@ class Generate {
     } catch (const Error&) {
       if (required) throw;  // with --ids alone a model without a tokenizer is as good
     }
-    if (text_ && text_->tokenizer.vocab_size() > m_.config().vocab_size) {
-      throw Error("the tokenizer does not belong to this model",
-                  fmt::format("{} tokens in tokenizer.json", text_->tokenizer.vocab_size()),
-                  fmt::format("at most {} (vocab_size of config.json)", m_.config().vocab_size));
-    }
+    if (text_) CheckVocabulary(text_->tokenizer, m_.config());
   }
 
   void ReadPrompts() {

@@ -79,6 +79,13 @@ std::string LoadedModel::Description() const {
                      Name(ctx_.isa));
 }
 
+void CheckVocabulary(const tokenizer::Tokenizer& tokenizer, const model::ModelConfig& config) {
+  if (tokenizer.vocab_size() <= config.vocab_size) return;
+  throw Error("the tokenizer does not belong to this model",
+              fmt::format("{} tokens in tokenizer.json", tokenizer.vocab_size()),
+              fmt::format("at most {} (vocab_size of config.json)", config.vocab_size));
+}
+
 std::vector<int32_t> ParseIds(const std::string& text) {
   std::vector<int32_t> ids;
   size_t at = 0;

@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint.h"
 #include "core/context.h"
 #include "model/transformer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace CLI {
 class App;
@@ -58,6 +59,9 @@ class LoadedModel {
   model::Compute compute_;
   std::optional<model::Transformer> transformer_;
 };
+
+// Throws Error if the tokenizer has ids that the model's embedding lacks.
+void CheckVocabulary(const tokenizer::Tokenizer& tokenizer, const model::ModelConfig& config);
 
 // "5,17,3" as token ids; throws Error naming what is no number.
 std::vector<int32_t> ParseIds(const std::string& text);

@@ -2,6 +2,7 @@
 // queries a task. A task copies its tiles of keys [k_nope, rotated key] and values into its thread's scratch: they
 // serve 64 queries there, and the key's two parts become one row.
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/flash.h"
 #include "kernels/ops.h"
@@ -92,6 +93,10 @@ void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args, con
     }
     for (int64_t b = 0; b < used; ++b) {
       flash.Finish(b, args.out + begin_of(b) * args.ldo + head * args.dv, args.ldo);
+      for (int64_t i = begin_of(b); args.lse && i < end_of(b); ++i) {
+        const int64_t lane = i - begin_of(b);
+        args.lse[i * args.ld_lse + head] = flash.max(b)[lane] + std::log(flash.sum(b)[lane]);
+      }
     }
   });
 }

@@ -1,6 +1,6 @@
-// The list of operations, one Args struct and contract each. This is the only header of kernels/ that other folders
-// include (with peak.h). Each op has an entry per instruction set in registry.cpp, best first, the scalar reference
-// last: the reference (reference/*.cpp) is the specification, and every other entry is tested against it.
+// The list of operations, one Args struct and contract each. This, train_ops.h and peak.h are the only headers of
+// kernels/ that other folders include. Each op has an entry per instruction set in registry.cpp, best first, the scalar
+// reference last: the reference (reference/*.cpp) is the specification, and every other entry is tested against it.
 //
 // Conventions. Activations are float32, row-major, rows of `ld` elements apart. Weights stay in the checkpoint's layout
 // and type: (out_features, in_features) row-major. Outputs come first. Nothing allocates: scratch comes from the
@@ -120,6 +120,7 @@ struct RopeArgs {
   const int32_t* positions = nullptr;  // (rows,)
   const float* cos = nullptr;          // (positions, dim / 2)
   const float* sin = nullptr;
+  bool inverse = false;  // by the negative angle: the gradient of the rotation
 };
 void Rope(Context& ctx, const RopeArgs& args);
 
@@ -161,7 +162,7 @@ struct GateArgs {
 };
 void Gate(Context& ctx, const GateArgs& args);
 
-// y (T, n) += sum over k of weights[t, k] * x[row_of[t, k]], in the order of k. row_of < 0: skipped.
+// y (T, n) += sum over k of weights[t, k] * x[row_of[t, k]], in the order of k. row_of < 0: skipped. weights null: 1.
 struct CombineArgs {
   float* y = nullptr;
   int64_t ldy = 0;
@@ -245,6 +246,8 @@ struct AttentionArgs {
   int64_t dn = 0, dr = 0, dv = 0;
   float scale = 1.0f;
   Compute compute = Compute::kF32;
+  float* lse = nullptr;  // (T, heads), rows ld_lse apart: log of the sum of e^score, for AttentionBackward; or null
+  int64_t ld_lse = 0;
 };
 void Attention(Context& ctx, Arena& scratch, const AttentionArgs& args);
 

@@ -9,6 +9,9 @@ std::vector<OpEntry> ListOps() {
   AppendGateOps(ops);
   AppendAttentionOps(ops);
   AppendLatentAttentionOps(ops);
+  AppendLinearBackwardOps(ops);
+  AppendAttentionBackwardOps(ops);
+  AppendTrainRowOps(ops);
   return ops;
 }
 

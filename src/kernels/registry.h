@@ -59,5 +59,8 @@ void AppendGateOps(std::vector<OpEntry>& ops);
 void AppendLinearOps(std::vector<OpEntry>& ops);
 void AppendAttentionOps(std::vector<OpEntry>& ops);
 void AppendLatentAttentionOps(std::vector<OpEntry>& ops);
+void AppendLinearBackwardOps(std::vector<OpEntry>& ops);
+void AppendAttentionBackwardOps(std::vector<OpEntry>& ops);
+void AppendTrainRowOps(std::vector<OpEntry>& ops);
 
 }  // namespace fathom::kernels

@@ -11,9 +11,10 @@ namespace {
 
 double Round(float x, bool to_bf16) { return to_bf16 ? RoundToBf16(x) : x; }
 
-// out[i] = sum over keys of softmax(score(key)) * value(key, i).
+// out[i] = sum over keys of softmax(score(key)) * value(key, i). Returns the log of the sum of e^score.
 template <class Score, class Value>
-void SoftmaxSum(float* out, double* sums, int64_t keys, int64_t n, bool round, const Score& score, const Value& value) {
+double SoftmaxSum(float* out, double* sums, int64_t keys, int64_t n, bool round, const Score& score,
+                  const Value& value) {
   double top = -std::numeric_limits<double>::infinity();
   for (int64_t t = 0; t < keys; ++t) top = std::max(top, score(t));
   if (std::isinf(top) && top < 0) top = 0;
@@ -26,6 +27,7 @@ void SoftmaxSum(float* out, double* sums, int64_t keys, int64_t n, bool round, c
     for (int64_t i = 0; i < n; ++i) sums[i] += rounded * value(t, i);
   }
   for (int64_t i = 0; i < n; ++i) out[i] = total == 0 ? 0.0f : static_cast<float>(sums[i] / total);
+  return top + std::log(total);
 }
 
 }  // namespace
@@ -48,7 +50,9 @@ void Attention(const AttentionArgs& args, int64_t token, int64_t head, double* s
     return sum * args.scale;
   };
   const auto value = [&](int64_t t, int64_t i) { return Round(Decode(row(t), args.dn + i, args.kv_dtype), round); };
-  SoftmaxSum(args.out + token * args.ldo + head * args.dv, sums, args.begin + token + 1, args.dv, round, score, value);
+  const double lse = SoftmaxSum(args.out + token * args.ldo + head * args.dv, sums, args.begin + token + 1, args.dv,
+                                round, score, value);
+  if (args.lse) args.lse[token * args.ld_lse + head] = static_cast<float>(lse);
 }
 
 void LatentAttention(const LatentAttentionArgs& args, int64_t query, int64_t head, double* sums) {

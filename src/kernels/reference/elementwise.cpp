@@ -30,8 +30,9 @@ void Rope(const RopeArgs& args, int64_t begin, int64_t end) {
       float* x = args.x + row * args.row_stride + head * args.head_stride;
       for (int64_t i = 0; i < pairs; ++i) {
         const double a = x[2 * i], b = x[2 * i + 1];
-        x[2 * i] = static_cast<float>(a * cos[i] - b * sin[i]);
-        x[2 * i + 1] = static_cast<float>(b * cos[i] + a * sin[i]);
+        const double s = args.inverse ? -sin[i] : sin[i];
+        x[2 * i] = static_cast<float>(a * cos[i] - b * s);
+        x[2 * i + 1] = static_cast<float>(b * cos[i] + a * s);
       }
     }
   }
@@ -56,7 +57,8 @@ void Combine(const CombineArgs& args, int64_t begin, int64_t end) {
       double sum = y[i];
       for (int64_t k = 0; k < args.top_k; ++k) {
         const int64_t row = args.row_of[t * args.top_k + k];
-        if (row >= 0) sum += static_cast<double>(args.weights[t * args.top_k + k]) * args.x[row * args.ldx + i];
+        const double weight = args.weights ? args.weights[t * args.top_k + k] : 1.0;
+        if (row >= 0) sum += weight * args.x[row * args.ldx + i];
       }
       y[i] = static_cast<float>(sum);
     }

@@ -109,7 +109,7 @@ void Rope(const RopeArgs& args, int64_t begin, int64_t end) {
     for (int64_t at = 0; at < args.dim; at += kChunk) {
       const int64_t n = args.dim - at < kChunk ? args.dim - at : kChunk;
       for (int64_t i = 0; i < n; ++i) {
-        const float s = args.sin[table + (at + i) / 2];
+        const float s = args.inverse ? -args.sin[table + (at + i) / 2] : args.sin[table + (at + i) / 2];
         cos[i] = args.cos[table + (at + i) / 2];
         sin[i] = i % 2 ? s : -s;
       }
@@ -141,11 +141,11 @@ void Combine(const CombineArgs& args, int64_t begin, int64_t end) {
   for (int64_t t = begin; t < end; ++t) {
     float* y = args.y + t * args.ldy;
     const int32_t* rows = args.row_of + t * args.top_k;
-    const float* weights = args.weights + t * args.top_k;
+    const auto weight = [&](int64_t k) HWY_ATTR { return args.weights ? args.weights[t * args.top_k + k] : 1.0f; };
     ForVectors(args.n, [&](const auto& load, const auto& store) HWY_ATTR {
       V sum = load(y);
       for (int64_t k = 0; k < args.top_k; ++k) {
-        if (rows[k] >= 0) sum = hn::MulAdd(hn::Set(d, weights[k]), load(args.x + rows[k] * args.ldx), sum);
+        if (rows[k] >= 0) sum = hn::MulAdd(hn::Set(d, weight(k)), load(args.x + rows[k] * args.ldx), sum);
       }
       store(sum, y);
     });

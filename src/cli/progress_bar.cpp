@@ -10,7 +10,8 @@ namespace fathom::cli {
 
 using Clock = std::chrono::steady_clock;
 
-ProgressBar::ProgressBar(std::string label) : label_(std::move(label)), start_(Clock::now()), last_(start_) {}
+ProgressBar::ProgressBar(std::string label, Unit unit)
+    : label_(std::move(label)), unit_(unit), start_(Clock::now()), last_(start_) {}
 
 ProgressBar::~ProgressBar() {
   if (shown_) std::fputs("\r\033[K", stderr);
@@ -34,9 +35,10 @@ void ProgressBar::Update(int64_t done, int64_t total) {
   const int full = static_cast<int>(part * kWidth);
   const double rate = static_cast<double>(done) / seconds;
   const int64_t left = rate > 0 ? static_cast<int64_t>(static_cast<double>(total - done) / rate) : 0;
+  auto amount = [&](int64_t n) { return unit_ == Unit::kBytes ? io::HumanBytes(n) : fmt::format("{}", n); };
   const std::string line = fmt::format("\r\033[K{} [{:=<{}}{:{}}] {:3.0f} %  {} of {}  {}/s  {}:{:02} left", label_, "",
-                                       full, "", kWidth - full, part * 100, io::HumanBytes(done), io::HumanBytes(total),
-                                       io::HumanBytes(static_cast<int64_t>(rate)), left / 60, left % 60);
+                                       full, "", kWidth - full, part * 100, amount(done), amount(total),
+                                       amount(static_cast<int64_t>(rate)), left / 60, left % 60);
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
 }

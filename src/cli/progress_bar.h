@@ -13,7 +13,8 @@ namespace fathom::cli {
 
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string label);  // counts bytes
+  enum class Unit { kBytes, kCount };
+  explicit ProgressBar(std::string label, Unit unit = Unit::kBytes);
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
@@ -29,6 +30,7 @@ class ProgressBar {
  private:
   void Update(int64_t done, int64_t total);
   std::string label_;
+  Unit unit_;
   GracefulInterrupt interrupt_;
   std::chrono::steady_clock::time_point start_, last_;
   bool shown_ = false;

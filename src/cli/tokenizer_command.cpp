@@ -1,4 +1,4 @@
-// fathom tokenizer encode|decode|render: text and token ids, and chats as the model sees them.
+// fathom tokenizer encode|decode|render|train: text and token ids, and chats as the model sees them.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -13,6 +13,7 @@
 
 #include "cli/commands.h"
 #include "cli/terminal.h"
+#include "cli/tokenizer_train.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/model_files.h"
 
@@ -248,7 +249,8 @@ void RunRender(const TokenizerFlags& flags, int& exit_code) {
 }  // namespace
 
 void AddTokenizerCommand(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("tokenizer", "Text to token ids and back; chats as the model sees them");
+  CLI::App* command =
+      app.add_subcommand("tokenizer", "Text to token ids and back; chats as the model sees them; tokenizers from text");
   command->require_subcommand(1);
   command->footer(
       "MODEL_OR_FILE is a model's directory, or a tokenizer.json, also gzipped. Input is standard input unless --text "
@@ -258,7 +260,8 @@ void AddTokenizerCommand(CLI::App& app, int& exit_code) {
       "  fathom tokenizer encode models/story-16m --text 'Once upon a time' | fathom tokenizer decode "
       "models/story-16m\n"
       "  echo '{\"text\": \"Hello\"}' | fathom tokenizer encode models/story-16m --jsonl\n"
-      "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | fathom tokenizer render models/story-16m");
+      "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | fathom tokenizer render models/story-16m\n"
+      "  fathom tokenizer train corpus/ --vocab-size 32768 --out my-tokenizer");
   const auto flags = std::make_shared<TokenizerFlags>();
   auto add = [&](const char* name, const char* help, const char* text_help) {
     CLI::App* c = command->add_subcommand(name, help);
@@ -284,6 +287,7 @@ void AddTokenizerCommand(CLI::App& app, int& exit_code) {
   render->add_option("--template", flags->chat_template, "v2, v3, r1 or v3.1 (default: the model's own)")
       ->type_name("NAME");
   render->callback([flags, &exit_code] { RunRender(*flags, exit_code); });
+  AddTokenizerTrain(*command, exit_code);
 }
 
 }  // namespace fathom::cli

@@ -82,17 +82,21 @@ class Arena {
   std::vector<std::pair<int64_t, Buffer>> extra_;  // (begin in the count, storage)
 };
 
-// Releases what was taken since it was made.
+// Releases what was taken since it was made, unless told to keep it.
 class ArenaScope {
  public:
   explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.Mark()) {}
-  ~ArenaScope() { arena_.Release(mark_); }
+  ~ArenaScope() {
+    if (!kept_) arena_.Release(mark_);
+  }
+  void Keep() { kept_ = true; }
   ArenaScope(const ArenaScope&) = delete;
   ArenaScope& operator=(const ArenaScope&) = delete;
 
  private:
   Arena& arena_;
   int64_t mark_;
+  bool kept_ = false;
 };
 
 }  // namespace fathom

@@ -12,10 +12,12 @@
 
 #include "core/tensor.h"
 #include "kernels/ops.h"
+#include "kernels/train_ops.h"
 
 namespace fathom::model {
 
 using kernels::Compute;
+using kernels::Weight;
 
 // The tokens of one sequence in a step: rows [row, row + tokens) of the step's tensors, at positions [position,
 // position + tokens).
@@ -23,6 +25,9 @@ struct SequenceSlice {
   int64_t row = 0;
   int64_t tokens = 0;
   int64_t position = 0;
+  // Training: slices with the same number, side by side, are documents of one packed sequence, over which the balance
+  // loss is taken.
+  int64_t sequence = 0;
   // The sequence's latent cache of a layer (main layers first, then the MTP modules).
   std::span<const kernels::LatentCache> caches;
 };
@@ -43,13 +48,28 @@ struct Probe {
   std::function<void(int64_t layer, float* x, int64_t tokens)> replace_input;  // x (T, d)
 };
 
+// What a training step adds. The forward pass keeps on the tape what the backward pass needs.
+struct Training {
+  Arena& tape;
+  double balance_scale = 0;                     // gradient of the loss by one sequence's balance loss
+  bool recomputing = false;                     // a second forward pass of the same tokens: nothing is counted
+  double balance = 0;                           // sum over layers and sequences of sum f P (report eq. 17)
+  std::vector<std::vector<int64_t>> load = {};  // (cache layer, E): tokens that chose each expert; dense: empty
+};
+
 struct Env {
   Context& ctx;
   Arena& arena;
   Compute compute = Compute::kF32;
   AttentionForm attention_form = AttentionForm::kAuto;
   const Probe* probe = nullptr;
+  Training* training = nullptr;
 
+  // A slot that lives as long as the tape in training, as long as the caller's scope otherwise.
+  template <class T>
+  T* Keep(int64_t count) const {
+    return (training ? training->tape : arena).Take<T>(count);
+  }
   bool planning() const { return arena.planning(); }
   void Show(std::string_view name, int64_t layer, const void* data, DType dtype, const Shape& shape) const {
     if (probe && probe->on_tensor && !planning()) probe->on_tensor(name, layer, TensorView{data, dtype, shape});
@@ -76,5 +96,25 @@ struct Env {
                            .eps = static_cast<float>(eps)});
   }
 };
+
+// Gradients are kept in a ModelParams of the same shape whose data are float32 buffers.
+inline float* Gradient(const Weight& g) { return static_cast<float*>(const_cast<void*>(g.data)); }
+
+// The arithmetic of a weight's gradient: that of its products.
+inline Compute ComputeOf(const Env& env, const Weight& w) {
+  return w.dtype == DType::kF32 ? Compute::kF32 : env.compute;
+}
+
+// dw += dy^T x for contiguous dy (m, N) and x (m, K).
+inline kernels::LinearBackwardWeightJob WeightGradient(const Weight& grad, const float* dy, const float* x, int64_t m) {
+  return {.dw = Gradient(grad),
+          .n = grad.rows,
+          .k = grad.cols,
+          .dy = dy,
+          .ldy = grad.rows,
+          .x = x,
+          .ldx = grad.cols,
+          .m = m};
+}
 
 }  // namespace fathom::model

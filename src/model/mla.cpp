@@ -22,7 +22,7 @@ Weight KeyRows(const Weight& kv_b, const Shapes& s, int64_t h) { return kv_b.Row
 Weight ValueRows(const Weight& kv_b, const Shapes& s, int64_t h) { return kv_b.Rows(h * (s.dn + s.dv) + s.dn, s.dv); }
 
 void FullForm(const Env& env, const ModelConfig& c, const AttentionParams& p, const SequenceSlice& slice,
-              const kernels::LatentCache& cache, const float* q, float* out) {
+              const kernels::LatentCache& cache, const float* q, float* out, float* lse) {
   ArenaScope scope(env.arena);
   const Shapes s(c);
   const int64_t length = slice.position + slice.tokens, per_head = s.dn + s.dv;
@@ -63,7 +63,9 @@ void FullForm(const Env& env, const ModelConfig& c, const AttentionParams& p, co
                         .dr = s.dr,
                         .dv = s.dv,
                         .scale = static_cast<float>(c.SoftmaxScale()),
-                        .compute = env.compute});
+                        .compute = env.compute,
+                        .lse = lse ? lse + h : nullptr,
+                        .ld_lse = s.h});
   }
 }
 
@@ -149,28 +151,64 @@ AttentionForm CheaperForm(const ModelConfig& config, int64_t tokens, int64_t pos
   return full <= absorbed ? AttentionForm::kFull : AttentionForm::kAbsorbed;
 }
 
+namespace {
+
+void Rotate(const Env& env, const RopeTable& rope, const int32_t* positions, int64_t tokens, float* first,
+            int64_t row_stride, int64_t head_stride, int64_t heads, int64_t dim, bool inverse = false) {
+  if (env.planning()) return;
+  kernels::Rope(env.ctx, {.x = first,
+                          .row_stride = row_stride,
+                          .head_stride = head_stride,
+                          .rows = tokens,
+                          .heads = heads,
+                          .dim = dim,
+                          .positions = positions,
+                          .cos = rope.cos(),
+                          .sin = rope.sin(),
+                          .inverse = inverse});
+}
+
+// kv (T, r + dr): latents after their norm, shared keys rotated. kv may be kv_a.
+void MakeLatents(const Env& env, const ModelConfig& c, const AttentionParams& p, const RopeTable& rope,
+                 const int32_t* positions, int64_t tokens, const float* kv_a, float* kv) {
+  const Shapes s(c);
+  const int64_t width = s.r + s.dr;
+  env.Norm(kv, kv_a, tokens, p.kv_a_layernorm, c.rms_norm_eps, width, width);
+  if (kv != kv_a && !env.planning()) {
+    for (int64_t t = 0; t < tokens; ++t) std::copy_n(kv_a + t * width + s.r, s.dr, kv + t * width + s.r);
+  }
+  Rotate(env, rope, positions, tokens, kv + s.r, width, s.dr, 1, s.dr);
+}
+
+}  // namespace
+
 void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, const RopeTable& rope, const Step& step,
-                int64_t cache_layer, const int32_t* positions, const float* x, float* y) {
+                int64_t cache_layer, const int32_t* positions, const float* x, float* y, MlaSaved* saved) {
   ArenaScope scope(env.arena);
   const Shapes s(c);
   const int64_t t = step.tokens(), d = c.hidden_size, dq = s.dn + s.dr, width = s.r + s.dr;
-  float* q = env.arena.Take<float>(t * s.h * dq);      // (T, H, dn + dr)
-  float* kv_a = env.arena.Take<float>(t * width);      // (T, r + dr)
-  float* out = env.arena.Take<float>(t * s.h * s.dv);  // (T, H, dv)
+  const int64_t rq = c.q_lora_rank.value_or(0);
+  float* kv_a = env.Keep<float>(t * width);      // (T, r + dr)
+  float* q_a = env.Keep<float>(t * rq);          // (T, rq)
+  float* out = env.Keep<float>(t * s.h * s.dv);  // (T, H, dv)
+  float* lse = saved ? env.Keep<float>(t * s.h) : nullptr;
+  float* q = env.arena.Take<float>(t * s.h * dq);  // (T, H, dn + dr)
+  float* kv = saved ? env.arena.Take<float>(t * width) : kv_a;
+  float* q_n = saved ? env.arena.Take<float>(t * rq) : q_a;
+  if (saved) *saved = {.q_a = q_a, .kv_a = kv_a, .out = out, .lse = lse};
 
   kernels::LinearJob latent{.y = kv_a, .ldy = width, .x = x, .ldx = d, .m = t, .w = p.kv_a_proj_with_mqa};
   if (c.q_lora_rank) {
-    const int64_t rq = *c.q_lora_rank;
-    float* q_a = env.arena.Take<float>(t * rq);
     const kernels::LinearJob jobs[] = {{.y = q_a, .ldy = rq, .x = x, .ldx = d, .m = t, .w = p.q_a_proj}, latent};
     env.Linear(jobs);
-    env.Norm(q_a, q_a, t, p.q_a_layernorm, c.rms_norm_eps);
-    env.Linear(q, q_a, t, p.q_b_proj);
+    env.Norm(q_n, q_a, t, p.q_a_layernorm, c.rms_norm_eps);
+    env.Linear(q, q_n, t, p.q_b_proj);
   } else {
     const kernels::LinearJob jobs[] = {{.y = q, .ldy = s.h * dq, .x = x, .ldx = d, .m = t, .w = p.q_proj}, latent};
     env.Linear(jobs);
   }
-  env.Norm(kv_a, kv_a, t, p.kv_a_layernorm, c.rms_norm_eps, width, width);
+  MakeLatents(env, c, p, rope, positions, t, kv_a, kv);
+  Rotate(env, rope, positions, t, q + s.dn, s.h * dq, dq, s.h, s.dr);
 
   std::vector<kernels::CacheWriteArgs> writes;
   std::vector<int64_t> rows, lengths;  // of the absorbed form: one query each
@@ -179,35 +217,19 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
                                      .width = width};
   for (const SequenceSlice& slice : step.sequences) {
     const kernels::LatentCache cache = env.planning() ? planned : slice.caches[static_cast<size_t>(cache_layer)];
-    writes.push_back({.cache = cache,
-                      .x = kv_a + slice.row * width,
-                      .ldx = width,
-                      .rows = slice.tokens,
-                      .position = slice.position});
+    writes.push_back(
+        {.cache = cache, .x = kv + slice.row * width, .ldx = width, .rows = slice.tokens, .position = slice.position});
   }
-  if (!env.planning()) {
-    const auto rotate = [&](float* first, int64_t row_stride, int64_t head_stride, int64_t heads) {
-      kernels::Rope(env.ctx, {.x = first,
-                              .row_stride = row_stride,
-                              .head_stride = head_stride,
-                              .rows = t,
-                              .heads = heads,
-                              .dim = s.dr,
-                              .positions = positions,
-                              .cos = rope.cos(),
-                              .sin = rope.sin()});
-    };
-    rotate(q + s.dn, s.h * dq, dq, s.h);
-    rotate(kv_a + s.r, width, s.dr, 1);
-    kernels::CacheWrite(env.ctx, writes);
-  }
+  if (!env.planning()) kernels::CacheWrite(env.ctx, writes);
 
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     const SequenceSlice& slice = step.sequences[i];
     AttentionForm form = env.attention_form;
     if (form == AttentionForm::kAuto) form = CheaperForm(c, slice.tokens, slice.position);
+    if (saved) form = AttentionForm::kFull;
     if (form == AttentionForm::kFull) {
-      FullForm(env, c, p, slice, writes[i].cache, q + slice.row * s.h * dq, out + slice.row * s.h * s.dv);
+      FullForm(env, c, p, slice, writes[i].cache, q + slice.row * s.h * dq, out + slice.row * s.h * s.dv,
+               saved ? lse + slice.row * s.h : nullptr);
       continue;
     }
     for (int64_t j = 0; j < slice.tokens; ++j) {
@@ -218,6 +240,139 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
   }
   if (!rows.empty()) AbsorbedForm(env, c, p, rows, caches, lengths, q, out);
   env.Linear(y, out, t, p.o_proj);
+}
+
+namespace {
+
+// dq (T, H, dn + dr), dlatent (T, r) and dk_rope (T, dr, zero before) of dout (T, H, dv); keys and values of some heads
+// at a time.
+void FullFormBackward(const Env& env, const ModelConfig& c, const AttentionParams& p, const AttentionParams& grads,
+                      const Step& step, const MlaSaved& saved, const float* kv, const float* q, const float* dout,
+                      float* dq, float* dlatent, float* dk_rope) {
+  ArenaScope scope(env.arena);
+  const Shapes s(c);
+  const int64_t t = step.tokens(), per_head = s.dn + s.dv, width = s.r + s.dr, dim = s.dn + s.dr;
+  const DType kv_dtype = env.compute == Compute::kBf16 ? DType::kBF16 : DType::kF32;
+  const int64_t size = SizeOf(kv_dtype);
+  const int64_t group = std::clamp<int64_t>(kExpandedBudget / (t * per_head * (size + 4)), 1, s.h);
+  std::byte* expanded = env.arena.Take<std::byte>(t * group * per_head * size);
+  float* dexpanded = env.arena.Take<float>(t * group * per_head);
+  for (int64_t h = 0; h < s.h; h += group) {
+    const int64_t heads = std::min(group, s.h - h), columns = heads * per_head;
+    const Weight w = p.kv_b_proj.Rows(h * per_head, columns), g = grads.kv_b_proj.Rows(h * per_head, columns);
+    const kernels::LinearJob expand{
+        .y = expanded, .ldy = columns, .y_dtype = kv_dtype, .x = kv, .ldx = width, .m = t, .w = w};
+    env.Linear(std::span(&expand, 1));
+    std::vector<kernels::AttentionBackwardArgs> sequences;
+    for (const SequenceSlice& slice : step.sequences) {
+      FATHOM_CHECK(slice.position == 0);
+      const int64_t row = slice.row;
+      sequences.push_back({.dq = dq + (row * s.h + h) * dim,
+                           .lddq = s.h * dim,
+                           .dkv = dexpanded + row * columns,
+                           .lddkv = columns,
+                           .dk_rope = dk_rope + row * s.dr,
+                           .lddk_rope = s.dr,
+                           .dout = dout + (row * s.h + h) * s.dv,
+                           .out = saved.out + (row * s.h + h) * s.dv,
+                           .ldo = s.h * s.dv,
+                           .q = q + (row * s.h + h) * dim,
+                           .ldq = s.h * dim,
+                           .kv = expanded + row * columns * size,
+                           .kv_dtype = kv_dtype,
+                           .ldkv = columns,
+                           .k_rope = kv + row * width + s.r,
+                           .ldk_rope = width,
+                           .lse = saved.lse + row * s.h + h,
+                           .ld_lse = s.h,
+                           .heads = heads,
+                           .tokens = slice.tokens,
+                           .dn = s.dn,
+                           .dr = s.dr,
+                           .dv = s.dv,
+                           .scale = static_cast<float>(c.SoftmaxScale()),
+                           .compute = env.compute});
+    }
+    kernels::AttentionBackward(env.ctx, env.arena, sequences);
+    const kernels::LinearBackwardTerm term{.dy = dexpanded, .ldy = columns, .w = w};
+    const kernels::LinearBackwardInputJob input{
+        .dx = dlatent, .ldx = s.r, .m = t, .terms = std::span(&term, 1), .accumulate = h > 0};
+    kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&input, 1), env.compute);
+    kernels::LinearBackwardWeightJob weight = WeightGradient(g, dexpanded, kv, t);
+    weight.ldx = width;
+    kernels::LinearBackwardWeight(env.ctx, env.arena, std::span(&weight, 1), ComputeOf(env, w));
+  }
+}
+
+}  // namespace
+
+void MlaBackward(const Env& env, const ModelConfig& c, const AttentionParams& p, const AttentionParams& grads,
+                 const RopeTable& rope, const Step& step, const int32_t* positions, const MlaSaved& saved,
+                 const float* x, const float* dy, float* dx) {
+  ArenaScope scope(env.arena);
+  const Shapes s(c);
+  const int64_t t = step.tokens(), d = c.hidden_size, dim = s.dn + s.dr, width = s.r + s.dr;
+  const int64_t rq = c.q_lora_rank.value_or(0);
+  float* q_n = env.arena.Take<float>(t * rq);
+  float* q = env.arena.Take<float>(t * s.h * dim);
+  float* kv = env.arena.Take<float>(t * width);
+  if (c.q_lora_rank) env.Norm(q_n, saved.q_a, t, p.q_a_layernorm, c.rms_norm_eps);
+  env.Linear(q, c.q_lora_rank ? q_n : x, t, c.q_lora_rank ? p.q_b_proj : p.q_proj);
+  Rotate(env, rope, positions, t, q + s.dn, s.h * dim, dim, s.h, s.dr);
+  MakeLatents(env, c, p, rope, positions, t, saved.kv_a, kv);
+
+  float* dout = env.arena.Take<float>(t * s.h * s.dv);
+  float* dq = env.arena.Take<float>(t * s.h * dim);
+  float* dlatent = env.arena.Take<float>(t * s.r);
+  float* dk_rope = env.arena.Take<float>(t * s.dr);
+  if (!env.planning()) std::fill_n(dk_rope, t * s.dr, 0.0f);
+  const auto backward_input = [&](float* to, int64_t ld, std::initializer_list<kernels::LinearBackwardTerm> terms) {
+    const kernels::LinearBackwardInputJob job{
+        .dx = to, .ldx = ld, .m = t, .terms = std::span(terms.begin(), terms.size())};
+    kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&job, 1), env.compute);
+  };
+  backward_input(dout, s.h * s.dv, {{.dy = dy, .ldy = d, .w = p.o_proj}});
+  FullFormBackward(env, c, p, grads, step, saved, kv, q, dout, dq, dlatent, dk_rope);
+  Rotate(env, rope, positions, t, dq + s.dn, s.h * dim, dim, s.h, s.dr, true);
+  Rotate(env, rope, positions, t, dk_rope, s.dr, s.dr, 1, s.dr, true);
+
+  // The norms of the two latents.
+  float* dkv_a = env.arena.Take<float>(t * width);
+  const auto norm_backward = [&](float* to, int64_t ldto, const float* from, int64_t ldfrom, const float* input,
+                                 int64_t ldinput, const Weight& w, const Weight& g) {
+    kernels::RmsNormBackward(env.ctx, env.arena,
+                             {.dx = to,
+                              .lddx = ldto,
+                              .dw = Gradient(g),
+                              .dy = from,
+                              .lddy = ldfrom,
+                              .x = input,
+                              .ldx = ldinput,
+                              .rows = t,
+                              .n = w.cols,
+                              .weight = w.data,
+                              .weight_dtype = w.dtype,
+                              .eps = static_cast<float>(c.rms_norm_eps)});
+  };
+  norm_backward(dkv_a, width, dlatent, s.r, saved.kv_a, width, p.kv_a_layernorm, grads.kv_a_layernorm);
+  if (!env.planning()) {
+    for (int64_t i = 0; i < t; ++i) std::copy_n(dk_rope + i * s.dr, s.dr, dkv_a + i * width + s.r);
+  }
+  std::vector<kernels::LinearBackwardWeightJob> weights = {WeightGradient(grads.o_proj, dy, saved.out, t),
+                                                           WeightGradient(grads.kv_a_proj_with_mqa, dkv_a, x, t)};
+  const kernels::LinearBackwardTerm from_kv{.dy = dkv_a, .ldy = width, .w = p.kv_a_proj_with_mqa};
+  if (c.q_lora_rank) {
+    float* dq_a = env.arena.Take<float>(t * rq);
+    backward_input(dq_a, rq, {{.dy = dq, .ldy = s.h * dim, .w = p.q_b_proj}});
+    weights.push_back(WeightGradient(grads.q_b_proj, dq, q_n, t));
+    norm_backward(dq_a, rq, dq_a, rq, saved.q_a, rq, p.q_a_layernorm, grads.q_a_layernorm);
+    weights.push_back(WeightGradient(grads.q_a_proj, dq_a, x, t));
+    backward_input(dx, d, {from_kv, {.dy = dq_a, .ldy = rq, .w = p.q_a_proj}});
+  } else {
+    weights.push_back(WeightGradient(grads.q_proj, dq, x, t));
+    backward_input(dx, d, {from_kv, {.dy = dq, .ldy = s.h * dim, .w = p.q_proj}});
+  }
+  kernels::LinearBackwardWeight(env.ctx, env.arena, weights, ComputeOf(env, p.o_proj));
 }
 
 }  // namespace fathom::model

@@ -28,10 +28,24 @@ class RopeTable {
   std::vector<float> cos_, sin_;
 };
 
+// What the backward pass needs of the forward pass; norms, up-projections and rotations are made again (report 3.2.3).
+struct MlaSaved {
+  const float* q_a = nullptr;   // (T, q_lora_rank) before its norm
+  const float* kv_a = nullptr;  // (T, r + dr) before norm and rotation
+  const float* out = nullptr;   // (T, H, dv) before o_proj
+  const float* lse = nullptr;   // (T, H)
+};
+
 // y (T, d) = attention of x (T, d), x already normalised. Writes the step's latent rows to layer `cache_layer` of each
-// slice's caches.
+// slice's caches. Training: full form, sequences from position 0; `saved` is filled.
 void MlaForward(const Env& env, const ModelConfig& config, const AttentionParams& params, const RopeTable& rope,
-                const Step& step, int64_t cache_layer, const int32_t* positions, const float* x, float* y);
+                const Step& step, int64_t cache_layer, const int32_t* positions, const float* x, float* y,
+                MlaSaved* saved = nullptr);
+
+// dx (T, d) of dy (T, d), for the same x; gradients of the parameters are added to `grads`.
+void MlaBackward(const Env& env, const ModelConfig& config, const AttentionParams& params, const AttentionParams& grads,
+                 const RopeTable& rope, const Step& step, const int32_t* positions, const MlaSaved& saved,
+                 const float* x, const float* dy, float* dx);
 
 // Which form computes `tokens` new tokens at `position`: the one with less arithmetic.
 AttentionForm CheaperForm(const ModelConfig& config, int64_t tokens, int64_t position);

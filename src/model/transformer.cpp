@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "model/nonfinite.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 // (T,) positions of a step's rows.
 int32_t* Positions(const Env& env, const Step& step) {
-  int32_t* positions = env.arena.Take<int32_t>(step.tokens());
+  int32_t* positions = env.Keep<int32_t>(step.tokens());
   if (env.planning()) return positions;
   for (const SequenceSlice& s : step.sequences) {
     for (int64_t i = 0; i < s.tokens; ++i) positions[s.row + i] = static_cast<int32_t>(s.position + i);
@@ -19,13 +20,33 @@ int32_t* Positions(const Env& env, const Step& step) {
   return positions;
 }
 
-void Add(const Env& env, float* x, const float* y, int64_t n) {
+// z = x + y; z may be x.
+void Add(const Env& env, float* z, const float* x, const float* y, int64_t n) {
   if (env.planning()) return;
   constexpr int64_t kPiece = 16384;
   env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
     const int64_t end = std::min(n, (piece + 1) * kPiece);
-    for (int64_t i = piece * kPiece; i < end; ++i) x[i] += y[i];
+    for (int64_t i = piece * kPiece; i < end; ++i) z[i] = x[i] + y[i];
   });
+}
+
+// dx = [dx +] the gradient of the input of a norm; in place allowed unless `accumulate`.
+void NormBackward(const Env& env, float* dx, const float* dy, const float* x, int64_t rows, const Weight& w,
+                  const Weight& grad, double eps, bool accumulate, int64_t lddy = 0) {
+  kernels::RmsNormBackward(env.ctx, env.arena,
+                           {.dx = dx,
+                            .lddx = w.cols,
+                            .accumulate = accumulate,
+                            .dw = Gradient(grad),
+                            .dy = dy,
+                            .lddy = lddy ? lddy : w.cols,
+                            .x = x,
+                            .ldx = w.cols,
+                            .rows = rows,
+                            .n = w.cols,
+                            .weight = w.data,
+                            .weight_dtype = w.dtype,
+                            .eps = static_cast<float>(eps)});
 }
 
 }  // namespace
@@ -56,25 +77,73 @@ void Transformer::Embed(const Env& env, const Step& step, float* x) const {
 }
 
 void Transformer::Block(const Env& env, const BlockParams& p, const Step& step, int64_t layer, const int32_t* positions,
-                        float* x) const {
+                        const float* x0, float* x1, float* x2, BlockSaved* saved) const {
   ArenaScope scope(env.arena);
   const int64_t t = step.tokens(), d = config_.hidden_size;
-  if (env.probe && env.probe->replace_input && !env.planning()) env.probe->replace_input(layer, x, t);
   float* normed = env.arena.Take<float>(t * d);
   float* y = env.arena.Take<float>(t * d);
 
-  env.Norm(normed, x, t, p.input_layernorm, config_.rms_norm_eps);
-  MlaForward(env, config_, p.self_attn, rope_, step, layer, positions, normed, y);
-  Add(env, x, y, t * d);
+  env.Norm(normed, x0, t, p.input_layernorm, config_.rms_norm_eps);
+  MlaForward(env, config_, p.self_attn, rope_, step, layer, positions, normed, y, saved ? &saved->self_attn : nullptr);
+  Add(env, x1, x0, y, t * d);
 
-  env.Norm(normed, x, t, p.post_attention_layernorm, config_.rms_norm_eps);
+  env.Norm(normed, x1, t, p.post_attention_layernorm, config_.rms_norm_eps);
   if (p.is_moe) {
-    MoeForward(env, config_, p.moe, layer, *exchange_, normed, t, y);
+    MoeForward(env, config_, p.moe, layer, *exchange_, normed, step, y, saved ? &saved->moe : nullptr);
   } else {
-    MlpForward(env, p.mlp, normed, t, y);
+    MlpForward(env, p.mlp, normed, t, y, saved ? &saved->mlp : nullptr);
   }
-  Add(env, x, y, t * d);
-  CheckFinite(env, layer, x, t);
+  Add(env, x2, x1, y, t * d);
+  if (saved) {
+    saved->in = x0;
+    saved->mid = x1;
+  }
+}
+
+float* Transformer::BlockOnTape(const Env& env, const BlockParams& p, const Step& step, int64_t layer,
+                                const int32_t* positions, Recompute recompute, const float* x0,
+                                BlockSaved* saved) const {
+  const int64_t n = step.tokens() * config_.hidden_size;
+  float* x2 = env.Keep<float>(n);
+  ArenaScope dropped(env.training->tape);
+  float* x1 = env.Keep<float>(n);
+  Block(env, p, step, layer, positions, x0, x1, x2, saved);
+  if (recompute == Recompute::kFull) {
+    *saved = BlockSaved();
+    saved->in = x0;
+  } else {
+    dropped.Keep();
+  }
+  return x2;
+}
+
+void Transformer::BlockBackward(const Env& env, const BlockParams& p, const BlockParams& g, const Step& step,
+                                int64_t layer, const int32_t* positions, Recompute recompute, const BlockSaved& given,
+                                float* dx) const {
+  ArenaScope scope(env.arena);
+  ArenaScope again(env.training->tape);
+  const int64_t t = step.tokens(), d = config_.hidden_size;
+  BlockSaved saved = given;
+  if (recompute == Recompute::kFull) {
+    const bool was = std::exchange(env.training->recomputing, true);
+    BlockOnTape(env, p, step, layer, positions, Recompute::kPaper, given.in, &saved);
+    env.training->recomputing = was;
+  }
+  float* normed = env.arena.Take<float>(t * d);
+  float* dnormed = env.arena.Take<float>(t * d);
+
+  env.Norm(normed, saved.mid, t, p.post_attention_layernorm, config_.rms_norm_eps);
+  if (p.is_moe) {
+    MoeBackward(env, config_, p.moe, g.moe, *exchange_, saved.moe, normed, dx, t, dnormed);
+  } else {
+    MlpBackward(env, p.mlp, g.mlp, saved.mlp, normed, dx, t, dnormed);
+  }
+  NormBackward(env, dx, dnormed, saved.mid, t, p.post_attention_layernorm, g.post_attention_layernorm,
+               config_.rms_norm_eps, true);
+
+  env.Norm(normed, saved.in, t, p.input_layernorm, config_.rms_norm_eps);
+  MlaBackward(env, config_, p.self_attn, g.self_attn, rope_, step, positions, saved.self_attn, normed, dx, dnormed);
+  NormBackward(env, dx, dnormed, saved.in, t, p.input_layernorm, g.input_layernorm, config_.rms_norm_eps, true);
 }
 
 void Transformer::Forward(const Env& env, const Step& step, float* hidden) const {
@@ -82,34 +151,131 @@ void Transformer::Forward(const Env& env, const Step& step, float* hidden) const
   const int32_t* positions = Positions(env, step);
   Embed(env, step, hidden);
   for (size_t l = 0; l < params_.layers.size(); ++l) {
-    Block(env, params_.layers[l], step, static_cast<int64_t>(l), positions, hidden);
-    env.Show("hidden", static_cast<int64_t>(l), hidden, DType::kF32, {step.tokens(), config_.hidden_size});
+    const int64_t layer = static_cast<int64_t>(l);
+    if (env.probe && env.probe->replace_input && !env.planning())
+      env.probe->replace_input(layer, hidden, step.tokens());
+    Block(env, params_.layers[l], step, layer, positions, hidden, hidden, hidden, nullptr);
+    CheckFinite(env, layer, hidden, step.tokens());
+    env.Show("hidden", layer, hidden, DType::kF32, {step.tokens(), config_.hidden_size});
   }
+}
+
+void Transformer::Forward(const Env& env, const Step& step, ForwardSaved* saved) const {
+  saved->positions = Positions(env, step);
+  saved->layers.assign(params_.layers.size(), {});
+  float* x = env.Keep<float>(step.tokens() * config_.hidden_size);
+  Embed(env, step, x);
+  for (size_t l = 0; l < params_.layers.size(); ++l) {
+    x = BlockOnTape(env, params_.layers[l], step, static_cast<int64_t>(l), saved->positions, saved->recompute, x,
+                    &saved->layers[l]);
+  }
+  saved->out = x;
+}
+
+void Transformer::EmbedBackward(const Env& env, const Step& step, const float* dx, const ModelParams& grads) const {
+  if (env.planning()) return;
+  const int64_t d = config_.hidden_size;
+  kernels::EmbedBackward(env.ctx, {.dtable = Gradient(grads.embed_tokens),
+                                   .dy = dx,
+                                   .lddy = d,
+                                   .ids = step.ids.data(),
+                                   .rows = step.tokens(),
+                                   .n = d});
+}
+
+void Transformer::Backward(const Env& env, const Step& step, const ForwardSaved& saved, float* dhidden,
+                           const ModelParams& grads) const {
+  for (size_t l = params_.layers.size(); l-- > 0;) {
+    BlockBackward(env, params_.layers[l], grads.layers[l], step, static_cast<int64_t>(l), saved.positions,
+                  saved.recompute, saved.layers[l], dhidden);
+  }
+  EmbedBackward(env, step, dhidden, grads);
 }
 
 void Transformer::FinalNorm(const Env& env, const float* hidden, int64_t rows, float* normed) const {
   env.Norm(normed, hidden, rows, params_.norm, config_.rms_norm_eps);
 }
 
+void Transformer::FinalNormBackward(const Env& env, const float* hidden, const float* dnormed, int64_t rows,
+                                    float* dhidden, const ModelParams& grads) const {
+  NormBackward(env, dhidden, dnormed, hidden, rows, params_.norm, grads.norm, config_.rms_norm_eps, false);
+}
+
 void Transformer::Head(const Env& env, const float* normed, int64_t rows, float* logits) const {
   env.Linear(logits, normed, rows, params_.lm_head);
+}
+
+void Transformer::MtpJoin(const Env& env, const MtpParams& p, int64_t rows, const float* embedding, const float* hidden,
+                          float* joined) const {
+  const int64_t d = config_.hidden_size;
+  env.Norm(joined, embedding, rows, p.enorm, config_.rms_norm_eps, d, 2 * d);
+  env.Norm(joined + d, hidden, rows, p.hnorm, config_.rms_norm_eps, d, 2 * d);
 }
 
 void Transformer::MtpForward(const Env& env, int64_t depth, const Step& step, const float* hidden, float* out) const {
   ArenaScope scope(env.arena);
   const MtpParams& p = params_.mtp[static_cast<size_t>(depth - 1)];
-  const int64_t t = step.tokens(), d = config_.hidden_size;
+  const int64_t t = step.tokens(), layer = config_.num_hidden_layers + depth - 1;
   const int32_t* positions = Positions(env, step);
-  float* joined = env.arena.Take<float>(t * 2 * d);  // (T, [enorm(embedding), hnorm(hidden)])
+  float* joined = env.arena.Take<float>(t * 2 * config_.hidden_size);
   Embed(env, step, out);
-  env.Norm(joined, out, t, p.enorm, config_.rms_norm_eps, d, 2 * d);
-  env.Norm(joined + d, hidden, t, p.hnorm, config_.rms_norm_eps, d, 2 * d);
+  MtpJoin(env, p, t, out, hidden, joined);
   env.Linear(out, joined, t, p.eh_proj);
-  Block(env, p.block, step, config_.num_hidden_layers + depth - 1, positions, out);
+  if (env.probe && env.probe->replace_input && !env.planning()) env.probe->replace_input(layer, out, t);
+  Block(env, p.block, step, layer, positions, out, out, out, nullptr);
+  CheckFinite(env, layer, out, t);
+}
+
+void Transformer::MtpForward(const Env& env, int64_t depth, const Step& step, const float* hidden,
+                             MtpSaved* saved) const {
+  const MtpParams& p = params_.mtp[static_cast<size_t>(depth - 1)];
+  const int64_t t = step.tokens(), d = config_.hidden_size, layer = config_.num_hidden_layers + depth - 1;
+  saved->positions = Positions(env, step);
+  saved->hidden = hidden;
+  float* embedding = env.Keep<float>(t * d);
+  float* x = env.Keep<float>(t * d);
+  saved->embedding = embedding;
+  Embed(env, step, embedding);
+  {
+    ArenaScope scope(env.arena);
+    float* joined = env.arena.Take<float>(t * 2 * d);
+    MtpJoin(env, p, t, embedding, hidden, joined);
+    env.Linear(x, joined, t, p.eh_proj);
+  }
+  saved->out = BlockOnTape(env, p.block, step, layer, saved->positions, saved->recompute, x, &saved->block);
+}
+
+void Transformer::MtpBackward(const Env& env, int64_t depth, const Step& step, const MtpSaved& saved, float* dout,
+                              float* dhidden, const ModelParams& grads) const {
+  ArenaScope scope(env.arena);
+  const MtpParams& p = params_.mtp[static_cast<size_t>(depth - 1)];
+  const MtpParams& g = grads.mtp[static_cast<size_t>(depth - 1)];
+  const int64_t t = step.tokens(), d = config_.hidden_size;
+  BlockBackward(env, p.block, g.block, step, config_.num_hidden_layers + depth - 1, saved.positions, saved.recompute,
+                saved.block, dout);
+  float* joined = env.arena.Take<float>(t * 2 * d);
+  float* djoined = env.arena.Take<float>(t * 2 * d);
+  MtpJoin(env, p, t, saved.embedding, saved.hidden, joined);
+  const kernels::LinearBackwardTerm term{.dy = dout, .ldy = d, .w = p.eh_proj};
+  const kernels::LinearBackwardInputJob input{.dx = djoined, .ldx = 2 * d, .m = t, .terms = std::span(&term, 1)};
+  kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&input, 1), env.compute);
+  const kernels::LinearBackwardWeightJob weight = WeightGradient(g.eh_proj, dout, joined, t);
+  kernels::LinearBackwardWeight(env.ctx, env.arena, std::span(&weight, 1), ComputeOf(env, p.eh_proj));
+  NormBackward(env, dhidden, djoined + d, saved.hidden, t, p.hnorm, g.hnorm, config_.rms_norm_eps, false, 2 * d);
+  float* dembedding = env.arena.Take<float>(t * d);
+  NormBackward(env, dembedding, djoined, saved.embedding, t, p.enorm, g.enorm, config_.rms_norm_eps, false, 2 * d);
+  EmbedBackward(env, step, dembedding, grads);
 }
 
 void Transformer::MtpNorm(const Env& env, int64_t depth, const float* out, int64_t rows, float* normed) const {
   env.Norm(normed, out, rows, params_.mtp[static_cast<size_t>(depth - 1)].shared_head_norm, config_.rms_norm_eps);
+}
+
+void Transformer::MtpNormBackward(const Env& env, int64_t depth, const float* out, const float* dnormed, int64_t rows,
+                                  float* dout, const ModelParams& grads) const {
+  const size_t k = static_cast<size_t>(depth - 1);
+  NormBackward(env, dout, dnormed, out, rows, params_.mtp[k].shared_head_norm, grads.mtp[k].shared_head_norm,
+               config_.rms_norm_eps, false);
 }
 
 void Transformer::CheckFinite(const Env& env, int64_t layer, const float* x, int64_t tokens) const {

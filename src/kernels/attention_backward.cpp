@@ -1,9 +1,11 @@
-// Gradients of causal attention: choice of an implementation. A head of a sequence is a task; the heads' shares of the
-// shared rotated key's gradient are summed afterwards, in the order of the heads.
+// Gradients of causal attention: choice of an implementation, and the reference. A head of a sequence is a task; the
+// heads' shares of the shared rotated key's gradient are summed afterwards, in the order of the heads.
 #include <algorithm>
 
+#include "kernels/attention_backward.h"
 #include "kernels/reference/train.h"
 #include "kernels/registry.h"
+#include "kernels/simd/attention_backward.h"
 #include "kernels/train_ops.h"
 
 namespace fathom::kernels {
@@ -32,14 +34,43 @@ void Reference(Context& ctx, Arena& scratch, const Sequences& sequences) {
   }
 }
 
+bool WantsBf16(const Sequences& sequences) { return !sequences.empty() && sequences.front().compute == Compute::kBf16; }
+
+template <Isa isa>
+void Tiled(Context& ctx, Arena& scratch, const Sequences& sequences) {
+  BackwardKernels kernels{.flash = FlashKernelsOf(isa, WantsBf16(sequences))};
+#if defined(__x86_64__)
+  kernels.step = kernels.flash.bf16  ? BackwardStepBf16
+                 : isa == Isa::kSse4 ? sse4::BackwardStep
+                 : isa == Isa::kAvx2 ? avx2::BackwardStep
+                                     : avx512::BackwardStep;
+  kernels.row_dots = isa == Isa::kSse4 ? sse4::RowDots : isa == Isa::kAvx2 ? avx2::RowDots : avx512::RowDots;
+#else
+  kernels.step = neon::BackwardStep;
+  kernels.row_dots = neon::RowDots;
+#endif
+  AttentionBackwardTiled(ctx, scratch, sequences, kernels);
+}
+
 using BackwardEntry = Entry<void (*)(Context&, Arena&, const Sequences&), Sequences>;
-constexpr BackwardEntry kAttentionBackward[] = {{"reference", Isa::kReference, Reference}};
+constexpr BackwardEntry kAttentionBackward[] = {
+#if defined(__x86_64__)
+    {"amx", Isa::kAmx, Tiled<Isa::kAmx>, WantsBf16},
+    {"avx512bf16", Isa::kAvx512Bf16, Tiled<Isa::kAvx512Bf16>, WantsBf16},
+    {"avx512", Isa::kAvx512, Tiled<Isa::kAvx512>},
+    {"avx2", Isa::kAvx2, Tiled<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, Tiled<Isa::kSse4>},
+#else
+    {"neon", Isa::kNeon, Tiled<Isa::kNeon>},
+#endif
+    {"reference", Isa::kReference, Reference}};
 
 }  // namespace
 
 void AttentionBackward(Context& ctx, Arena& scratch, std::span<const AttentionBackwardArgs> sequences) {
   for (const AttentionBackwardArgs& a : sequences) {
     FATHOM_CHECK(a.kv_dtype == DType::kF32 || a.kv_dtype == DType::kBF16);
+    FATHOM_CHECK(a.compute == sequences.front().compute);
     FATHOM_CHECK(a.ldq >= a.heads * (a.dn + a.dr) && a.ldkv >= a.heads * (a.dn + a.dv) && a.ldo >= a.heads * a.dv);
   }
   Choose(ctx, "AttentionBackward", std::span<const BackwardEntry>(kAttentionBackward), sequences)

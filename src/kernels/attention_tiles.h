@@ -26,6 +26,27 @@ struct SoftmaxTile {
 };
 inline constexpr int64_t kAllVisible = INT64_MAX / 2;
 
+// The step of tiled attention's gradient between its products (attention_backward_tiled.cpp) for one tile, keys down,
+// queries in lanes: weights p = e^(score - lse) and ds = p (dweight - delta), both zero where a key is hidden.
+struct BackwardTile {
+  const float* scores;    // (keys, 16 * panels), lds apart
+  const float* dweights;  // likewise: the gradient by the weights
+  int64_t lds;
+  int64_t keys;
+  int64_t panels;
+  int64_t visible;     // lane q sees keys j < visible + q
+  const float* lse;    // (16 * panels); +inf: no query
+  const float* delta;  // (16 * panels)
+  // Rows (keys, 16 * panels), ldr elements apart, float or bf16.
+  void* weights;
+  void* dscores;
+  int64_t ldr;
+  // ds by panel: float [key][16], or bf16 [pair of keys][16][2], an odd last key paired with zeros.
+  void* dscore_panels;
+  int64_t ldp;  // elements from panel to panel
+  bool round;   // float: weights and ds rounded to bf16's values
+};
+
 // Decode attention over a few rows of a latent cache for a group of kLatentHeads heads: scores, softmax and the
 // weighted sum of the rows' first r values, added to the running state. Products go along the rows for the scores, over
 // the rows for the sum.
@@ -49,6 +70,7 @@ struct LatentTile {
 
 // AVX512-BF16: rows and q are bf16; the columns of `out` are in the order that LatentStoreBf16 undoes.
 void SoftmaxBf16(const SoftmaxTile& tile);
+void BackwardStepBf16(const BackwardTile& tile);
 void LatentStepBf16(const LatentTile& tile);
 // Columns of a row of LatentTile::out in their order: to (n,).
 void LatentStoreBf16(float* to, const float* out, int64_t n);

@@ -20,19 +20,6 @@ struct Slots {
   }
 };
 
-// C (rows, 16 * panels) = [C +] scale * A B, A (rows, k) and the panels of B in bf16 or float32.
-struct Product {
-  float* c;
-  int64_t ldc;
-  const std::byte* a;
-  int64_t lda;
-  const std::byte* b;
-  int64_t rows, k, panels;
-  float scale;
-  bool accumulate;
-  int64_t ldb;
-};
-
 template <class Mul, class T>
 Mul Described(const Product& p) {
   Mul m{};
@@ -49,6 +36,8 @@ Mul Described(const Product& p) {
   return m;
 }
 
+}  // namespace
+
 void Multiply(const FlashKernels& kernels, const Product& p) {
   if (kernels.bf16) {
     MulBf16 m = Described<MulBf16, uint16_t>(p);
@@ -60,8 +49,6 @@ void Multiply(const FlashKernels& kernels, const Product& p) {
     kernels.tiles->mul_f32(m);
   }
 }
-
-}  // namespace
 
 FlashKernels FlashKernelsOf(Isa isa, bool want_bf16) {
   FlashKernels f;
@@ -115,20 +102,20 @@ int64_t Flash::Layout(int64_t blocks, std::byte* scratch) {
   return slots.used;
 }
 
-void Flash::Convert(std::byte* to, const std::byte* from, DType dtype, int64_t n) const {
-  if (kernels_.bf16) {
+void ConvertRow(const FlashKernels& kernels, std::byte* to, const std::byte* from, DType dtype, int64_t n) {
+  if (kernels.bf16) {
     if (dtype == DType::kBF16) {
       std::memcpy(to, from, static_cast<size_t>(2 * n));
     } else {
-      kernels_.tiles->round_bf16(reinterpret_cast<uint16_t*>(to), reinterpret_cast<const float*>(from), n);
+      kernels.tiles->round_bf16(reinterpret_cast<uint16_t*>(to), reinterpret_cast<const float*>(from), n);
     }
     return;
   }
   auto* out = reinterpret_cast<float*>(to);
   if (dtype == DType::kBF16) {
-    kernels_.tiles->widen_bf16(out, from, n);
-  } else if (kernels_.round) {
-    kernels_.tiles->round_f32(out, reinterpret_cast<const float*>(from), n);
+    kernels.tiles->widen_bf16(out, from, n);
+  } else if (kernels.round) {
+    kernels.tiles->round_f32(out, reinterpret_cast<const float*>(from), n);
   } else {
     std::memcpy(to, from, static_cast<size_t>(4 * n));
   }

@@ -35,6 +35,23 @@ struct FlashKernels {
 // For `isa`, which must be on this machine; bf16 products if they are wanted and it has them.
 FlashKernels FlashKernelsOf(Isa isa, bool want_bf16);
 
+// C (rows, 16 * panels) = [C +] scale * A B, A (rows, k) and the panels of B in bf16 or float32. In bf16 an odd k has a
+// zero after it.
+struct Product {
+  float* c;
+  int64_t ldc;
+  const std::byte* a;
+  int64_t lda;
+  const std::byte* b;
+  int64_t rows, k, panels;
+  float scale;
+  bool accumulate;
+  int64_t ldb;  // elements from panel to panel
+};
+void Multiply(const FlashKernels& kernels, const Product& product);
+// n values of `dtype` as the products take them.
+void ConvertRow(const FlashKernels& kernels, std::byte* to, const std::byte* from, DType dtype, int64_t n);
+
 class Flash {
  public:
   // k: length of queries and keys, n: of values and output rows.
@@ -49,7 +66,9 @@ class Flash {
   std::byte* key_tile() const { return key_tile_; }      // (kFlashKeys, ldk)
   std::byte* value_tile() const { return value_tile_; }  // (kFlashKeys, ldv)
   // n values of `dtype` as the tiles hold them.
-  void Convert(std::byte* to, const std::byte* from, DType dtype, int64_t n) const;
+  void Convert(std::byte* to, const std::byte* from, DType dtype, int64_t n) const {
+    ConvertRow(kernels_, to, from, dtype, n);
+  }
 
   // The block takes `lanes` queries, ldq apart, and forgets what it had summed.
   void Begin(int64_t block, const float* q, int64_t ldq, int64_t lanes, float scale);

@@ -4,6 +4,7 @@
 
 #include "kernels/reference/train.h"
 #include "kernels/registry.h"
+#include "kernels/simd/train_rows.h"
 #include "kernels/train_ops.h"
 
 namespace fathom::kernels {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int64_t kValuesPerTask = 1 << 14;
 constexpr int64_t kNormChunk = 128;        // rows whose share of a norm's weight gradient is summed together
+constexpr int64_t kBalanceChunk = 256;     // tokens whose shares are summed together
 constexpr int64_t kEmbedColumns = 64;      // of a task
 constexpr int64_t kAdamwValues = 1 << 15;  // of a task
 constexpr int64_t kSquares = 1 << 16;      // of a task
@@ -19,31 +21,42 @@ template <class Args>
 using RowsEntry = Entry<void (*)(const Args&, int64_t begin, int64_t end), Args>;
 
 constexpr RowsEntry<SwigluBackwardArgs> kSwigluBackward[] = {
+    FATHOM_SIMD_ENTRIES(SwigluBackward),
     {"reference", Isa::kReference, reference::SwigluBackward},
 };
+bool GateFits(const GateBackwardArgs& args) { return args.experts <= kMostGateExperts; }
 constexpr RowsEntry<GateBackwardArgs> kGateBackward[] = {
+    FATHOM_SIMD_ENTRIES_IF(GateBackward, GateFits),
     {"reference", Isa::kReference, reference::GateBackward},
 };
 constexpr RowsEntry<CrossEntropyArgs> kCrossEntropy[] = {
+    FATHOM_SIMD_ENTRIES(CrossEntropy),
     {"reference", Isa::kReference, reference::CrossEntropy},
 };
 constexpr RowsEntry<EmbedBackwardArgs> kEmbedBackward[] = {
+    FATHOM_SIMD_ENTRIES(EmbedBackward),
     {"reference", Isa::kReference, reference::EmbedBackward},
 };
 constexpr RowsEntry<AdamwArgs> kAdamw[] = {
+    FATHOM_SIMD_ENTRIES(Adamw),
     {"reference", Isa::kReference, reference::Adamw},
 };
 using NormEntry =
     Entry<void (*)(const RmsNormBackwardArgs&, double* dw, int64_t begin, int64_t end), RmsNormBackwardArgs>;
 constexpr NormEntry kRmsNormBackward[] = {
+    FATHOM_SIMD_ENTRIES(RmsNormBackward),
     {"reference", Isa::kReference, reference::RmsNormBackward},
 };
-using BalanceEntry = Entry<void (*)(const BalanceArgs&), BalanceArgs>;
+bool BalanceFits(const BalanceArgs& args) { return args.experts <= kMostGateExperts && args.top_k <= kMostGateChosen; }
+using BalanceEntry =
+    Entry<void (*)(const BalanceArgs&, double* p, int64_t* counts, int64_t begin, int64_t end), BalanceArgs>;
 constexpr BalanceEntry kBalance[] = {
+    FATHOM_SIMD_ENTRIES_IF(Balance, BalanceFits),
     {"reference", Isa::kReference, reference::Balance},
 };
 using SquaresEntry = Entry<double (*)(const float* x, int64_t n), Values>;
 constexpr SquaresEntry kSumOfSquares[] = {
+    FATHOM_SIMD_ENTRIES(SumOfSquares),
     {"reference", Isa::kReference, reference::SumOfSquares},
 };
 
@@ -87,11 +100,32 @@ void GateBackward(Context& ctx, const GateBackwardArgs& args) {
   RunRows(ctx, "GateBackward", kGateBackward, args, args.tokens, args.experts);
 }
 
-void Balance(Context& ctx, Arena&, std::span<const BalanceArgs> sequences) {
-  ctx.pool.ParallelFor(static_cast<int64_t>(sequences.size()), [&](int64_t i, int) {
-    const BalanceArgs& args = sequences[static_cast<size_t>(i)];
-    Choose(ctx, "Balance", std::span<const BalanceEntry>(kBalance), args).fn(args);
-  });
+void Balance(Context& ctx, Arena& scratch, std::span<const BalanceArgs> sequences) {
+  for (const BalanceArgs& args : sequences) {
+    FATHOM_CHECK(args.top_k <= args.experts);
+    ArenaScope scope(scratch);
+    const int64_t chunks = (args.tokens + kBalanceChunk - 1) / kBalanceChunk, e = args.experts;
+    double* p = scratch.Take<double>(chunks * e);
+    int64_t* counts = scratch.Take<int64_t>(chunks * e);
+    if (scratch.planning()) continue;
+    const auto fn = Choose(ctx, "Balance", std::span<const BalanceEntry>(kBalance), args).fn;
+    ctx.pool.ParallelFor(chunks, [&](int64_t chunk, int) {
+      std::fill_n(p + chunk * e, e, 0.0);
+      std::fill_n(counts + chunk * e, e, int64_t{0});
+      fn(args, p + chunk * e, counts + chunk * e, chunk * kBalanceChunk,
+         std::min(args.tokens, (chunk + 1) * kBalanceChunk));
+    });
+    for (int64_t i = 0; i < e; ++i) {
+      double p_sum = 0, count = 0;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        p_sum += p[chunk * e + i];
+        count += static_cast<double>(counts[chunk * e + i]);
+      }
+      const double tokens = static_cast<double>(std::max<int64_t>(args.tokens, 1));
+      args.f[i] = static_cast<float>(count * static_cast<double>(e) / (static_cast<double>(args.top_k) * tokens));
+      args.p[i] = static_cast<float>(p_sum / tokens);
+    }
+  }
 }
 
 void CrossEntropy(Context& ctx, const CrossEntropyArgs& args) {

@@ -127,13 +127,11 @@ void GateBackward(const GateBackwardArgs& args, int64_t begin, int64_t end) {
   }
 }
 
-void Balance(const BalanceArgs& args) {
+void Balance(const BalanceArgs& args, double* p, int64_t* counts, int64_t begin, int64_t end) {
   const size_t e = static_cast<size_t>(args.experts);
-  std::vector<double> p(e, 0.0);
-  std::vector<int64_t> counts(e, 0);
   std::vector<float> s(e);  // as the gate rounds them, so that equal scores are equal here too
   std::vector<int32_t> order(e);
-  for (int64_t t = 0; t < args.tokens; ++t) {
+  for (int64_t t = begin; t < end; ++t) {
     double all = 0;
     for (size_t i = 0; i < e; ++i) {
       s[i] = static_cast<float>(Sigmoid(args.logits[static_cast<size_t>(t) * e + i]));
@@ -143,13 +141,7 @@ void Balance(const BalanceArgs& args) {
     for (size_t i = 0; i < e; ++i) p[i] += s[i] / all;
     std::stable_sort(order.begin(), order.end(),
                      [&](int32_t a, int32_t b) { return s[static_cast<size_t>(a)] > s[static_cast<size_t>(b)]; });
-    for (int64_t k = 0; k < args.top_k; ++k) ++counts[static_cast<size_t>(order[static_cast<size_t>(k)])];
-  }
-  const double tokens = static_cast<double>(args.tokens);
-  for (size_t i = 0; i < e; ++i) {
-    args.f[i] = static_cast<float>(static_cast<double>(counts[i]) * static_cast<double>(e) /
-                                   (static_cast<double>(args.top_k) * tokens));
-    args.p[i] = static_cast<float>(p[i] / tokens);
+    for (int64_t k = 0; k < args.top_k; ++k) ++counts[order[static_cast<size_t>(k)]];
   }
 }
 

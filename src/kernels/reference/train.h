@@ -14,8 +14,9 @@ void LinearBackwardWeight(const LinearBackwardWeightJob& job, Compute compute, i
 void RmsNormBackward(const RmsNormBackwardArgs& args, double* dw, int64_t begin, int64_t end);
 void SwigluBackward(const SwigluBackwardArgs& args, int64_t begin, int64_t end);
 void GateBackward(const GateBackwardArgs& args, int64_t begin, int64_t end);
-void Balance(const BalanceArgs& args);
-// One head of one sequence; its share of dk_rope is added to dk_rope (T, dr) in double. scratch: 3 T doubles.
+// Tokens [begin, end): their shares are added to p (E,) and to counts (E,), how often each is among the largest.
+void Balance(const BalanceArgs& args, double* p, int64_t* counts, int64_t begin, int64_t end);
+// One head of one sequence; its share of dk_rope is added to dk_rope (T, dr) in double. scratch: T doubles.
 void AttentionBackward(const AttentionBackwardArgs& args, int64_t head, double* dk_rope, double* scratch);
 void CrossEntropy(const CrossEntropyArgs& args, int64_t begin, int64_t end);
 // Columns [begin, end).

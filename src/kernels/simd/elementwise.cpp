@@ -15,23 +15,6 @@ namespace {
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-// f(i, load, store) over [0, n) in vectors; the last, short one goes through masked copies. load(p) reads at p + i,
-// store(v, p) writes there.
-template <class F>
-HWY_INLINE void ForVectors(int64_t n, const F& f) {
-  const D d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    f([d, i](const auto* p) HWY_ATTR { return LoadF32(d, p + i); },
-      [d, i](V v, float* p) HWY_ATTR { hn::StoreU(v, d, p + i); });
-  }
-  if (i < n) {
-    f([d, i, n](const auto* p) HWY_ATTR { return LoadTail(d, p + i, n - i); },
-      [d, i, n](V v, float* p) HWY_ATTR { StoreTail(d, v, p + i, n - i); });
-  }
-}
-
 template <class T>
 HWY_INLINE void ScaleByWeight(float* y, const float* x, const T* weight, float inverse, int64_t n) {
   const V factor = hn::Set(D(), inverse);

@@ -60,6 +60,24 @@ HWY_INLINE void StoreTail(D d, hn::Vec<D> v, float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
 }
 
+// f(load, store) over [0, n) in vectors of floats; the last, short one goes through masked copies. load(p) reads at
+// p + i, store(v, p) writes there.
+template <class F>
+HWY_INLINE void ForVectors(int64_t n, const F& f) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    f([d, i](const auto* p) HWY_ATTR { return LoadF32(d, p + i); },
+      [d, i](V v, float* p) HWY_ATTR { hn::StoreU(v, d, p + i); });
+  }
+  if (i < n) {
+    f([d, i, n](const auto* p) HWY_ATTR { return LoadTail(d, p + i, n - i); },
+      [d, i, n](V v, float* p) HWY_ATTR { StoreTail(d, v, p + i, n - i); });
+  }
+}
+
 // Nearest even; NaN stays NaN. The result is in the upper half of each lane, the lower half zero: it is the value.
 template <class D>
 HWY_INLINE hn::Vec<D> RoundBf16(D d, hn::Vec<D> v) {

@@ -10,21 +10,6 @@ namespace {
 
 using namespace avx512;  // NOLINT: this file's own vectors
 
-// e^x for x <= 0 or NaN, at most 2 ulp off; the scheme of simd/vec-inl.h.
-inline __m512 ExpNonPositive(__m512 x) {
-  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);  // of two operands of which one is NaN the second is returned
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.63p-1f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-0x1.bd0106p-13f), r);
-  __m512 p = _mm512_set1_ps(0x1.6d10fep-10f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.120b64p-7f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.55551ap-5f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.5554dep-3f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
-  p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r), _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, n);
-}
-
 // What is subtracted from scores whose largest is `max`: where there is none (-inf) zero, so that e^-inf remains.
 inline __m512 Base(__m512 max) {
   const __mmask16 none = _mm512_cmp_ps_mask(max, _mm512_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);

@@ -88,6 +88,21 @@ inline E4m3Table E4m3Table::Make() {
   return t;
 }
 
+// e^x for x <= 0, or a little above, or NaN, at most 2 ulp off; the scheme of simd/vec-inl.h.
+inline __m512 ExpNonPositive(__m512 x) {
+  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);  // of two operands of which one is NaN the second is returned
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.63p-1f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-0x1.bd0106p-13f), r);
+  __m512 p = _mm512_set1_ps(0x1.6d10fep-10f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.120b64p-7f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.55551ap-5f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.5554dep-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+  p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), p, r), _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, n);
+}
+
 // 16 x 16 values of 32 bits.
 inline void Transpose16(__m512i v[16]) {
   __m512i t[16];

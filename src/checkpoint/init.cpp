@@ -40,6 +40,17 @@ inline uint8_t EncodeE4M3(float y) {
   return static_cast<uint8_t>((u >> 24 & 0x80u) | (a < 0x3c800000u ? small : normal));
 }
 
+void FillRows(model::ParamKind kind, uint64_t stream, uint64_t seed, float deviation, int64_t first_row, int64_t rows,
+              int64_t cols, float* out) {
+  if (kind == model::ParamKind::kVector || kind == model::ParamKind::kRouterBias) {
+    std::fill_n(out, rows * cols, kind == model::ParamKind::kVector ? 1.0f : 0.0f);
+    return;
+  }
+  const int64_t counters = (cols + 3) / 4;  // of a row
+  for (int64_t r = 0; r < rows; ++r)
+    FillNormal(seed, stream, static_cast<uint64_t>((first_row + r) * counters), deviation, out + r * cols, cols);
+}
+
 struct Task {
   const io::TensorSpec* spec;
   size_t tensor, scale;  // places in the file's list; scale: of weight_scale_inv, or -1
@@ -57,14 +68,7 @@ class Filler {
   int64_t Run(const Task& t, std::vector<float>& values, std::vector<std::byte>& bytes) const {
     const size_t n = static_cast<size_t>(t.rows * t.cols);
     values.resize(n);
-    if (t.kind == model::ParamKind::kVector || t.kind == model::ParamKind::kRouterBias) {
-      std::fill(values.begin(), values.end(), t.kind == model::ParamKind::kVector ? 1.0f : 0.0f);
-    } else {
-      const int64_t counters = (t.cols + 3) / 4;  // of a row
-      for (int64_t r = 0; r < t.rows; ++r)
-        FillNormal(seed_, t.stream, static_cast<uint64_t>((t.first_row + r) * counters), deviation_,
-                   values.data() + r * t.cols, t.cols);
-    }
+    FillRows(t.kind, t.stream, seed_, deviation_, t.first_row, t.rows, t.cols, values.data());
     const int64_t size = t.rows * t.cols * SizeOf(t.spec->dtype), at = t.first_row * t.cols * SizeOf(t.spec->dtype);
     switch (t.spec->dtype) {
       case DType::kF32:
@@ -221,6 +225,11 @@ void CheckTarget(const std::string& out, bool force, int64_t bytes) {
 }
 
 }  // namespace
+
+void FillInitial(std::string_view name, model::ParamKind kind, uint64_t seed, float deviation, int64_t first_row,
+                 int64_t rows, int64_t cols, float* out) {
+  FillRows(kind, StreamOf(name), seed, deviation, first_row, rows, cols, out);
+}
 
 void QuantizeBlocks(const float* x, int64_t rows, int64_t cols, bool ue8m0, uint8_t* codes, float* scales) {
   const int64_t scale_cols = (cols + kFp8Block - 1) / kFp8Block;

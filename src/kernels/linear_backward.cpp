@@ -1,6 +1,8 @@
-// Gradients of Linear: choice of an implementation.
+// Gradients of Linear: as products of blocks (linear_blocks.h), and the choice of an implementation.
 #include <algorithm>
 
+#include "kernels/linear_backward.h"
+#include "kernels/linear_blocks.h"
 #include "kernels/reference/train.h"
 #include "kernels/registry.h"
 #include "kernels/train_ops.h"
@@ -23,8 +25,15 @@ void ReferenceInput(Context& ctx, Arena& scratch, const InputArgs& args) {
     });
   }
 }
+template <Isa isa>
+void RunInput(Context& ctx, Arena& scratch, const InputArgs& args) {
+  LinearBackwardInputWith(*TilesOf(isa), ctx, scratch, args.jobs, args.compute);
+}
 using InputEntry = Entry<void (*)(Context&, Arena&, const InputArgs&), InputArgs>;
 constexpr InputEntry kInput[] = {
+    {"amx", Isa::kAmx, RunInput<Isa::kAmx>},          {"avx512bf16", Isa::kAvx512Bf16, RunInput<Isa::kAvx512Bf16>},
+    {"avx512", Isa::kAvx512, RunInput<Isa::kAvx512>}, {"avx2", Isa::kAvx2, RunInput<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, RunInput<Isa::kSse4>},       {"neon", Isa::kNeon, RunInput<Isa::kNeon>},
     {"reference", Isa::kReference, ReferenceInput},
 };
 
@@ -41,12 +50,106 @@ void ReferenceWeight(Context& ctx, Arena& scratch, const WeightArgs& args) {
     });
   }
 }
+template <Isa isa>
+void RunWeight(Context& ctx, Arena& scratch, const WeightArgs& args) {
+  LinearBackwardWeightWith(*TilesOf(isa), ctx, scratch, args.jobs, args.compute);
+}
 using WeightEntry = Entry<void (*)(Context&, Arena&, const WeightArgs&), WeightArgs>;
 constexpr WeightEntry kWeight[] = {
+    {"amx", Isa::kAmx, RunWeight<Isa::kAmx>},          {"avx512bf16", Isa::kAvx512Bf16, RunWeight<Isa::kAvx512Bf16>},
+    {"avx512", Isa::kAvx512, RunWeight<Isa::kAvx512>}, {"avx2", Isa::kAvx2, RunWeight<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, RunWeight<Isa::kSse4>},       {"neon", Isa::kNeon, RunWeight<Isa::kNeon>},
     {"reference", Isa::kReference, ReferenceWeight},
 };
 
+// ---- dx = sum of dy W: A is dy, B is W ----
+
+bool Rounds(Compute compute, const LinearBackwardTerm& term) {
+  return ArithmeticOf(compute, term.w.dtype) == Arithmetic::kRounded;
+}
+
+struct InputSource {
+  std::span<const LinearBackwardInputJob> jobs;
+  Compute compute;
+};
+
+template <Compute compute>
+BlockTerm InputTerm(const void* source, int64_t i) {
+  const LinearBackwardTerm& term = static_cast<const LinearBackwardInputJob*>(source)->terms[static_cast<size_t>(i)];
+  BlockTerm t;
+  t.a = {term.dy, DType::kF32, term.ldy, term.dy_rows};
+  t.b = {term.w.data, term.w.dtype, term.w.cols, nullptr};
+  t.k = term.w.rows;
+  t.round = Rounds(compute, term);
+  return t;
+}
+
+BlockJob InputJob(const Tiles& tiles, const void* source, int64_t i) {
+  const InputSource& args = *static_cast<const InputSource*>(source);
+  const LinearBackwardInputJob& from = args.jobs[static_cast<size_t>(i)];
+  BlockJob job;
+  job.c = from.dx;
+  job.ldc = from.ldx;
+  job.accumulate = from.accumulate;
+  job.m = from.m;
+  job.n = from.terms.front().w.cols;
+  job.bf16 = tiles.mul_bf16 && std::all_of(from.terms.begin(), from.terms.end(),
+                                           [&](const LinearBackwardTerm& term) { return Rounds(args.compute, term); });
+  for (const LinearBackwardTerm& term : from.terms) job.k += PaddedK(term.w.rows, job.bf16);
+  job.terms = static_cast<int64_t>(from.terms.size());
+  job.term = args.compute == Compute::kBf16 ? InputTerm<Compute::kBf16> : InputTerm<Compute::kF32>;
+  job.source = &from;
+  return job;
+}
+
+// ---- dw += dy^T x: A is dy turned, B is x ----
+
+struct WeightSource {
+  std::span<const LinearBackwardWeightJob> jobs;
+  bool round;
+};
+
+template <bool round>
+BlockTerm WeightTerm(const void* source, int64_t) {
+  const LinearBackwardWeightJob& job = *static_cast<const LinearBackwardWeightJob*>(source);
+  BlockTerm t;
+  t.a = {job.dy, DType::kF32, job.ldy, job.dy_rows};
+  t.b = {job.x, DType::kF32, job.ldx, job.x_rows};
+  t.k = job.m;
+  t.round = round;
+  return t;
+}
+
+BlockJob WeightJob(const Tiles& tiles, const void* source, int64_t i) {
+  const WeightSource& args = *static_cast<const WeightSource*>(source);
+  const LinearBackwardWeightJob& from = args.jobs[static_cast<size_t>(i)];
+  BlockJob job;
+  job.c = from.dw;
+  job.ldc = from.k;
+  job.accumulate = true;
+  job.m = from.n;
+  job.n = from.k;
+  job.bf16 = tiles.mul_bf16 && args.round;
+  job.k = PaddedK(from.m, job.bf16);
+  job.a_turned = true;
+  job.term = args.round ? WeightTerm<true> : WeightTerm<false>;
+  job.source = &from;
+  return job;
+}
+
 }  // namespace
+
+void LinearBackwardInputWith(const Tiles& tiles, Context& ctx, Arena& scratch,
+                             std::span<const LinearBackwardInputJob> jobs, Compute compute) {
+  const InputSource source{jobs, compute};
+  RunBlocks(tiles, ctx, scratch, {static_cast<int64_t>(jobs.size()), InputJob, &source});
+}
+
+void LinearBackwardWeightWith(const Tiles& tiles, Context& ctx, Arena& scratch,
+                              std::span<const LinearBackwardWeightJob> jobs, Compute compute) {
+  const WeightSource source{jobs, compute == Compute::kBf16};
+  RunBlocks(tiles, ctx, scratch, {static_cast<int64_t>(jobs.size()), WeightJob, &source});
+}
 
 void LinearBackwardInput(Context& ctx, Arena& scratch, std::span<const LinearBackwardInputJob> jobs, Compute compute) {
   for (const LinearBackwardInputJob& job : jobs) {

@@ -47,6 +47,9 @@ struct MulBf16 {
   const float* lane_scale;
   bool accumulate;
   bool a_from_memory;  // not in a cache: fetch ahead, also beyond the last row (a hint, never an access)
+  // A in panels too, its rows their lanes: rows 16 q to 16 q + 15 at a + q * lda, [kpairs][16][2]. Only where
+  // Tiles::a_panels says so.
+  bool a_panels = false;
 };
 
 // y[i * ldy + n] = sum over k of x[i, k] * w[n, k] for n < rows, i < m: accumulators along k, for few rows of x.
@@ -66,6 +69,7 @@ struct Dot {
 struct Tiles {
   void (*mul_f32)(const MulF32&);
   void (*mul_bf16)(const MulBf16&);  // null: no unit for bf16; round the values and use float32
+  bool a_panels;                     // mul_bf16 takes A in panels
 
   void (*dot_f32_f32)(const Dot&);  // by the type of w
   void (*dot_f32_bf16)(const Dot&);
@@ -89,6 +93,8 @@ struct Tiles {
   // bf16 panels whose lanes are the columns of w (k, n), ldw apart: rows 2i and 2i + 1 interleaved; an odd last row is
   // paired with zeros, lanes from n on are zero. Panel p at b + p * ldb, ceil(n / 16) panels.
   void (*pair_rows)(uint16_t* b, int64_t ldb, const uint16_t* w, int64_t ldw, int64_t k, int64_t n);
+  // The same for one pair of rows of n float32 values, rounded as by round_bf16; odd null: zeros.
+  void (*pair_rounded)(uint16_t* b, int64_t ldb, const float* even, const float* odd, int64_t n);
 
   // One row in tiles of 128: scales (ceil(n/128),) and codes or the codes' values, whichever is not null.
   void (*quantize)(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0);

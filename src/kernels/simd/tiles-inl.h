@@ -374,6 +374,7 @@ void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi
 const Tiles kTable = {
     .mul_f32 = MulTilesF32,
     .mul_bf16 = nullptr,
+    .a_panels = false,
     .dot_f32_f32 = DotF32<F32Source>,
     .dot_f32_bf16 = DotF32<Bf16Source>,
     .dot_f32_f16 = DotF32<F16Source>,
@@ -388,6 +389,7 @@ const Tiles kTable = {
     .round_f32 = RoundF32,
     .transpose32 = Transpose32,
     .pair_rows = nullptr,
+    .pair_rounded = nullptr,
     .quantize = Quantize,
 };
 

@@ -98,6 +98,7 @@ bool AddAmxEmulated(Tiles* tiles) {
 bool AddAmx(Tiles* tiles) {
 #endif
   tiles->mul_bf16 = Mul;
+  tiles->a_panels = false;
   return true;
 }
 

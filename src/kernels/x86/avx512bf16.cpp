@@ -12,14 +12,40 @@ using namespace avx512;  // NOLINT: this file's own vectors
 
 // ---- C = A B ----
 
-template <int kR, int kP>
-inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
-  // Row r of A is quad[r / 4] + (r % 4) * step: few registers for up to 16 rows.
-  constexpr int kQuads = (kR + 3) / 4;
-  const int64_t step = m.lda, step3 = 3 * m.lda;
+// Rows of A as they lie. Row r is quad[r / 4] + (r % 4) * step: few registers for up to 16 rows.
+template <int kR>
+struct RowsOfA {
+  static constexpr int kQuads = (kR + 3) / 4;
   const uint16_t* quad[kQuads];
+  int64_t step, step3;
+
+  inline RowsOfA(const MulBf16& m, int64_t row) : step(m.lda), step3(3 * m.lda) {
 #pragma GCC unroll 4
-  for (int q = 0; q < kQuads; ++q) quad[q] = m.a + (row + 4 * q) * m.lda;
+    for (int q = 0; q < kQuads; ++q) quad[q] = m.a + (row + 4 * q) * m.lda;
+  }
+  inline const uint16_t* At(int r, int64_t k) const {
+    const uint16_t* base = quad[r / 4] + 2 * k;
+    return r % 4 == 3 ? base + step3 : base + r % 4 * step;
+  }
+  inline void FetchNext(int64_t k) const {
+#pragma GCC unroll 32
+    for (int r = 0; r < kR; ++r) Prefetch(At(r, k) + kR * step);
+  }
+};
+
+// Rows of A in panels: kR rows that begin at a multiple of kR are of one panel.
+template <int kR>
+struct PanelsOfA {
+  const uint16_t* a;
+
+  inline PanelsOfA(const MulBf16& m, int64_t row) : a(m.a + row / kLanes * m.lda + row % kLanes * 2) {}
+  inline const uint16_t* At(int r, int64_t k) const { return a + k * 2 * kLanes + 2 * r; }
+  inline void FetchNext(int64_t) const {}
+};
+
+template <template <int> class Rows, int kR, int kP>
+inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
+  const Rows<kR> a(m, row);
   const uint16_t* b = m.b + panel * m.ldb;
   __m512 acc[kR][kP];
 #pragma GCC unroll 32
@@ -31,21 +57,14 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
   constexpr int64_t kLinePairs = 16;
   for (int64_t line = 0; line < m.kpairs; line += kLinePairs) {
     const int64_t end = line + kLinePairs < m.kpairs ? line + kLinePairs : m.kpairs;
-    if (m.a_from_memory) {
-#pragma GCC unroll 32
-      for (int r = 0; r < kR; ++r) {
-        const uint16_t* base = quad[r / 4] + 2 * line + kR * step;
-        Prefetch(r % 4 == 3 ? base + step3 : base + r % 4 * step);
-      }
-    }
+    if (m.a_from_memory) a.FetchNext(line);
     for (int64_t k = line; k < end; ++k) {
       __m512i bv[kP];
 #pragma GCC unroll 32
       for (int p = 0; p < kP; ++p) bv[p] = _mm512_loadu_si512(b + p * m.ldb + k * 2 * kLanes);
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) {
-        const uint16_t* base = quad[r / 4] + 2 * k;
-        const __m512i av = BroadcastPair(r % 4 == 3 ? base + step3 : base + r % 4 * step);
+        const __m512i av = BroadcastPair(a.At(r, k));
 #pragma GCC unroll 32
         for (int p = 0; p < kP; ++p) acc[r][p] = DotPairs(acc[r][p], av, bv[p]);
       }
@@ -65,18 +84,27 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
   }
 }
 
-template <int kR, int kP>
+template <template <int> class Rows, int kR, int kP>
 inline void MulRows(const MulBf16& m, int64_t row, int64_t panel) {
-  for (; row + kR <= m.rows; row += kR) MulBlock<kR, kP>(m, row, panel);
-  if constexpr (kR > 1) MulRows<kR / 2, kP>(m, row, panel);
+  for (; row + kR <= m.rows; row += kR) MulBlock<Rows, kR, kP>(m, row, panel);
+  if constexpr (kR > 1) MulRows<Rows, kR / 2, kP>(m, row, panel);
 }
 
 // Registers hold the C block: 16 or 24 of 32.
-void Mul(const MulBf16& m) {
+template <template <int> class Rows>
+void MulPanels(const MulBf16& m) {
   int64_t panel = 0;
-  for (; panel + 3 <= m.panels && m.panels - panel != 4; panel += 3) MulRows<8, 3>(m, 0, panel);
-  for (; panel + 2 <= m.panels; panel += 2) MulRows<8, 2>(m, 0, panel);
-  for (; panel < m.panels; ++panel) MulRows<16, 1>(m, 0, panel);
+  for (; panel + 3 <= m.panels && m.panels - panel != 4; panel += 3) MulRows<Rows, 8, 3>(m, 0, panel);
+  for (; panel + 2 <= m.panels; panel += 2) MulRows<Rows, 8, 2>(m, 0, panel);
+  for (; panel < m.panels; ++panel) MulRows<Rows, 16, 1>(m, 0, panel);
+}
+
+void Mul(const MulBf16& m) {
+  if (m.a_panels) {
+    MulPanels<PanelsOfA>(m);
+  } else {
+    MulPanels<RowsOfA>(m);
+  }
 }
 
 // ---- y = x w^T, few rows of x ----
@@ -347,16 +375,31 @@ void PairRows(uint16_t* b, int64_t ldb, const uint16_t* w, int64_t ldw, int64_t 
   }
 }
 
+void PairRounded(uint16_t* b, int64_t ldb, const float* even, const float* odd, int64_t n) {
+  // Of vcvtne2ps2bf16's result: the even row's 16 values, then the odd row's.
+  alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i order = _mm512_load_si512(kOrder);
+  for (int64_t c = 0; c < n; c += kLanes, b += ldb) {
+    const __mmask16 valid = FirstLanes(n - c);
+    const __m512 e = _mm512_maskz_loadu_ps(valid, even + c);
+    const __m512 o = odd ? _mm512_maskz_loadu_ps(valid, odd + c) : _mm512_setzero_ps();
+    _mm512_storeu_si512(b, _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(o, e)));
+  }
+}
+
 }  // namespace
 
 bool AddAvx512Bf16(Tiles* tiles) {
   tiles->mul_bf16 = Mul;
+  tiles->a_panels = true;
   tiles->dot_bf16_bf16 = DotBf16;
   tiles->dot_bf16_e4m3 = DotE4m3;
   tiles->widen_e4m3_bf16 = WidenE4m3;
   tiles->round_bf16 = RoundBf16;
   tiles->transpose32 = Transpose32;
   tiles->pair_rows = PairRows;
+  tiles->pair_rounded = PairRounded;
   return true;
 }
 

@@ -1,0 +1,77 @@
+// Products that write rows of C where they lie: C (m, n) = or += the sum over terms of A (m, k) B (k, n), with blocks
+// of A and B packed just before use. The gradients of Linear (linear_backward.cpp) and Linear itself for many rows
+// (linear_tiles.cpp) are such products. Private to kernels/.
+//
+// A task is a block of rows of C and some or all of its columns. For each depth of k it packs its rows of A, then B by
+// groups of columns, which stay in the second cache while the rows of A pass. Where tasks that share rows of A would
+// pack them again and again, A is packed before, in a region of its own.
+//
+// k runs through all terms, each begun at an even place for bf16 (padded with zeros), and is cut every kDepthBytes: the
+// order of a sum depends on the shapes only, not on blocks, tasks and threads.
+#pragma once
+
+#include "kernels/linear_tiles.h"
+
+namespace fathom::kernels {
+
+// Element (i, j) of a matrix in memory is column j of its row rows[i] (null: i), `ld` elements apart.
+struct BlockOperand {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;  // or kBF16
+  int64_t ld = 0;
+  const int32_t* rows = nullptr;
+
+  const std::byte* At(int64_t i, int64_t j) const {
+    return static_cast<const std::byte*>(data) + ((rows ? rows[i] : i) * ld + j) * SizeOf(dtype);
+  }
+};
+
+struct BlockTerm {
+  BlockOperand a, b;
+  int64_t k = 0;
+  bool round = false;  // float32 values of a and b to bf16
+};
+
+struct BlockJob {
+  void* c = nullptr;
+  int64_t ldc = 0;
+  DType c_dtype = DType::kF32;  // or kBF16, then A is packed before and not accumulated to
+  bool accumulate = false;      // C +=
+  int64_t m = 0, n = 0;
+  int64_t k = 0;          // of all terms, see PaddedK
+  bool bf16 = false;      // products by mul_bf16, else mul_f32
+  bool a_turned = false;  // A(r, j) is element (j, r) of a term's a, else (r, j)
+  bool b_turned = false;  // B(j, c) is element (c, j) of a term's b, else (j, c). Then b has no `rows`, bf16 k is even
+  int64_t terms = 1;
+  BlockTerm (*term)(const void* source, int64_t i) = nullptr;
+  const void* source = nullptr;
+  // A as the products take it, if it is packed before: rows lda apart, or panels (a_turned with Tiles::a_panels).
+  void* a = nullptr;
+  int64_t lda = 0;
+};
+
+inline int64_t PaddedK(int64_t k, bool bf16) { return bf16 ? RoundUp(k, 2) : k; }
+
+// How a job is cut into tasks.
+struct BlockCut {
+  int64_t rows = 0, m_blocks = 0;
+  int64_t columns = 0, n_blocks = 0;
+
+  int64_t tasks() const { return m_blocks * n_blocks; }
+};
+// Blocks of rows, all columns together; or with at least `tasks` tasks if the shape allows it.
+BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks);
+
+// Scratch of a task, aligned to 64 bytes.
+int64_t BlockScratch();
+void RunBlock(const Tiles& tiles, const BlockJob& job, const BlockCut& cut, int64_t task, std::byte* scratch);
+
+// All jobs of a call: `job(source, i)` for i < jobs. Empty ones (m or n 0) are skipped; with k = 0 C is zeroed.
+struct BlockCall {
+  int64_t jobs = 0;
+  BlockJob (*job)(const Tiles& tiles, const void* source, int64_t i) = nullptr;
+  const void* source = nullptr;
+};
+void RunBlocks(const Tiles& tiles, Context& ctx, Arena& scratch, const BlockCall& call);
+
+}  // namespace fathom::kernels

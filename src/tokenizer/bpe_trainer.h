@@ -27,8 +27,8 @@ struct BpeTrainOptions {
   int64_t vocab_size = 0;     // all ids: special tokens, 256 bytes, merges (as far as the text gives), reserved
   int64_t reserved = 0;       // ids at the end that are left for tokens added later
   int64_t min_frequency = 2;  // a pair that occurs less often is not joined
-  std::vector<std::string> special_tokens;  // the first ids; none may be a string of byte-level characters
-  ProgressFn progress;                      // in merges
+  std::vector<std::string> special_tokens = {};  // the first ids; none may be a string of byte-level characters
+  ProgressFn progress = {};                      // in merges
 };
 
 // Throws Error if the vocabulary's size is too small or too large.

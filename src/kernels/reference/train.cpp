@@ -203,7 +203,7 @@ void CrossEntropy(const CrossEntropyArgs& args, int64_t begin, int64_t end) {
     const double shift = logits[top];
     double sum = 0;
     for (int64_t i = 0; i < args.vocab; ++i) sum += std::exp(logits[i] - shift);
-    args.losses[row] = static_cast<float>(shift + std::log(sum) - logits[target]);
+    args.losses[row] = static_cast<float>(shift - logits[target] + std::log(sum));
     for (int64_t i = 0; i < args.vocab; ++i) {
       const double p = std::exp(logits[i] - shift) / sum;
       logits[i] = static_cast<float>(args.scale * (p - (i == target ? 1 : 0)));

@@ -341,7 +341,7 @@ void CrossEntropy(const CrossEntropyArgs& args, int64_t begin, int64_t end) {
     }
     const float wanted = logits[target];
     const float sum = ExpAndSum(logits, top, args.vocab);
-    args.losses[row] = static_cast<float>(static_cast<double>(top) + std::log(static_cast<double>(sum)) - wanted);
+    args.losses[row] = static_cast<float>(static_cast<double>(top) - wanted + std::log(static_cast<double>(sum)));
     const V factor = hn::Set(d, args.scale / sum);
     ForVectors(args.vocab,
                [&](const auto& load, const auto& store) HWY_ATTR { store(hn::Mul(load(logits), factor), logits); });

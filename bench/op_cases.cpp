@@ -189,6 +189,7 @@ const std::vector<std::pair<std::string, Maker>>& Makers() {
   static const std::vector<std::pair<std::string, Maker>> makers = [] {
     std::vector<std::pair<std::string, Maker>> all = {
         {"linear", Linear}, {"transposed", Transposed}, {"attention", Attention}, {"latent", Latent}};
+    all.insert(all.end(), GradientMakers().begin(), GradientMakers().end());
     all.insert(all.end(), RowMakers().begin(), RowMakers().end());
     return all;
   }();
@@ -233,6 +234,15 @@ std::vector<std::pair<std::string, std::string>> DefaultSuite() {
     }
   }
   for (const char* head : {"m1", "m16"}) suite.emplace_back("linear", fmt::format("{}n129280k1024:bf16:bf16", head));
+  // Training on 4096 tokens: a projection, the dense feed-forward, 64 experts of 8 chosen.
+  for (const char* op : {"linear", "linear_backward_input", "linear_backward_weight"}) {
+    for (const char* sizes : {"m4096n1024k1024", "m4096n2560k1024"}) {
+      suite.emplace_back(op, std::string(sizes) + ":bf16:bf16");
+    }
+    for (const char* sizes : {"m512n256k1024", "m512n1024k256"}) {
+      suite.emplace_back(op, std::string(sizes) + ":bf16:bf16:j64");
+    }
+  }
   for (const auto& [op, problem] :
        std::vector<std::pair<const char*, const char*>>{{"linear", "m1n64k1024:f32:bf16"},
                                                         {"linear", "m512n64k1024:f32:bf16"},

@@ -1,6 +1,8 @@
 // Problems of fathom-bench: an op's name and a line that says its sizes, turned into data and a call.
 //
 //   linear      m1n1024k1024:bf16:f8e4m3:j8      kernels/problem.h, as in the tests; jN: N matrices in one call
+//   linear_backward_input, linear_backward_weight
+//               m4096n512k512:bf16:bf16:j64      dx (m, k) = dy (m, n) w; dw (n, k) += dy^T x; jN: N of them at once
 //   transposed  m1n512k128:bf16:bf16:j8          y (m, n) = x (m, k) w for w (k, n)
 //   attention   t512l512h8:bf16                  t queries at the end of l positions; dn128 dr64 dv128 may follow h
 //   latent      q16l4096h8:bf16                  q sequences of l positions each; r512 dr64 may follow h
@@ -35,9 +37,10 @@ struct OpCase {
   std::function<std::vector<kernels::ByteSpan>(int64_t copy)> spans;  // for the read peak
 };
 
-// Makers of cases by op: those of row_cases.cpp.
+// Makers of cases by op: those of row_cases.cpp and gradient_cases.cpp.
 using Maker = OpCase (*)(Context&, const std::string& problem, double cold_bytes);
 const std::vector<std::pair<std::string, Maker>>& RowMakers();
+const std::vector<std::pair<std::string, Maker>>& GradientMakers();
 
 // Bytes that no cache of this machine holds.
 double ColdBytes();

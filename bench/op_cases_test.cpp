@@ -19,6 +19,8 @@ class OpCases : public ::testing::Test {
 
 TEST_F(OpCases, EveryOpRunsOnEveryCopy) {
   const std::vector<std::pair<std::string, std::string>> small = {{"linear", "m2n300k40:bf16:f8e4m3:j2"},
+                                                                  {"linear_backward_input", "m5n30k40:bf16:bf16:j2"},
+                                                                  {"linear_backward_weight", "m5n30k40:bf16:bf16:j2"},
                                                                   {"transposed", "m2n48k200:bf16:bf16"},
                                                                   {"attention", "t5l9h2dn8dr4dv8:bf16"},
                                                                   {"latent", "q2l70h2r16dr8:f32"},
@@ -52,6 +54,12 @@ TEST_F(OpCases, CountsByHand) {
   EXPECT_EQ(kernels::TotalBytes(linear.spans(0)), 2 * 400 * 50 * 2);
   EXPECT_EQ(linear.unit, Unit::kBf16);
   EXPECT_EQ(MakeCase(ctx_, "linear", "m1n400k50:bf16:f32", kCold).unit, Unit::kF32);
+  const OpCase input = MakeCase(ctx_, "linear_backward_input", "m3n40k50:bf16:bf16:j2", kCold);
+  EXPECT_EQ(input.operations, 2.0 * 3 * 40 * 50 * 2);
+  EXPECT_EQ(input.bytes, 2.0 * 40 * 50 * 2 + 4.0 * 3 * (40 + 50) * 2);
+  const OpCase weight = MakeCase(ctx_, "linear_backward_weight", "m3n40k50:bf16:bf16:j2", kCold);
+  EXPECT_EQ(weight.operations, 2.0 * 3 * 40 * 50 * 2);
+  EXPECT_EQ(weight.bytes, 2 * 4.0 * 40 * 50 * 2 + 4.0 * 3 * (40 + 50) * 2);  // dw is read and written
   // Queries at positions 4 .. 6 see 5 + 6 + 7 keys.
   EXPECT_EQ(MakeCase(ctx_, "attention", "t3l7h2dn8dr4dv6:f32", kCold).operations, 2.0 * 2 * (8 + 4 + 6) * 18);
   EXPECT_EQ(MakeCase(ctx_, "latent", "q2l70h3r16dr8:f32", kCold).operations, 2.0 * 2 * 3 * (16 + 16 + 8) * 70);

@@ -14,7 +14,7 @@ struct SourceOptions {
   double weight = 1.0;            // its share of the tokens, relative to the other sources'
   std::string format = "auto";    // auto (by the file's extension), text, jsonl
   std::string text_key = "text";  // jsonl: the key of the document's text
-  std::string separator;          // text: what lies between two documents; empty: a file is one document
+  std::string separator{};        // text: what lies between two documents; empty: a file is one document
 };
 
 struct DataOptions {

@@ -55,8 +55,8 @@ class Source {
     bool one_pass = false;  // ends after an epoch
     int64_t block_bytes = 64 << 20;
     int64_t max_document_bytes = 64 << 20;
-    std::function<bool(std::string_view)> wanted;  // which documents; null: all
-    const Exclusion* exclusion = nullptr;          // null: none
+    std::function<bool(std::string_view)> wanted{};  // which documents; null: all
+    const Exclusion* exclusion = nullptr;            // null: none
   };
 
   Source(SourceOptions options, std::vector<SourceFile> files, Settings settings, Notices& notices);

@@ -8,9 +8,7 @@
 #include <cstdint>
 #include <string>
 
-#include "checkpoint/layout.h"
-#include "core/progress.h"
-#include "core/threads.h"
+#include "checkpoint/write.h"
 
 namespace fathom::checkpoint {
 
@@ -31,9 +29,5 @@ void InitCheckpoint(const model::ModelConfig& config, const std::string& out, co
 // before rounding.
 void FillInitial(std::string_view name, model::ParamKind kind, uint64_t seed, float deviation, int64_t first_row,
                  int64_t rows, int64_t cols, float* out);
-
-// codes (rows, cols) and scales (ceil(rows/128), ceil(cols/128)) of x (rows, cols): E4M3 in 128x128 blocks,
-// scale = Fp8Scale(amax), codes = x / scale rounded to nearest even.
-void QuantizeBlocks(const float* x, int64_t rows, int64_t cols, bool ue8m0, uint8_t* codes, float* scales);
 
 }  // namespace fathom::checkpoint

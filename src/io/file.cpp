@@ -192,11 +192,14 @@ void AtomicFile::Commit() {
     ::unlink(temporary_.c_str());
     Fail("write", error);
   }
-  const int directory = ::open(Directory(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory >= 0) {
-    ::fsync(directory);  // the rename itself; some file systems refuse it for folders, the data is safe already
-    ::close(directory);
-  }
+  SyncDirectory(Directory(path_));  // the rename itself
+}
+
+void SyncDirectory(const std::string& path) {
+  const int directory = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) return;
+  ::fsync(directory);
+  ::close(directory);
 }
 
 void WriteFileAtomically(const std::string& path, std::string_view text) {

@@ -65,6 +65,9 @@ class AtomicFile {
   int fd_ = -1;
 };
 
+// The names in a folder reach the disk. Without effect where the file system refuses it for folders.
+void SyncDirectory(const std::string& path);
+
 void WriteFileAtomically(const std::string& path, std::string_view text);
 
 // The whole of a small file, refused if larger than `limit` bytes.

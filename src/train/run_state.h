@@ -35,6 +35,7 @@ struct RunState {
 struct SavedState {
   std::string path;
   int64_t bytes = 0;
+  std::vector<std::string> warnings;  // of old ones that could not be removed
 };
 
 // What SaveRunState takes on the disk for this store, but for state.json (some 100 bytes a tensor).

@@ -246,6 +246,13 @@ std::string ColorScale(const HeatMap& map, double width) {
   return out;
 }
 
+// 2e-4, 1.5e-5
+std::string Scientific(double value) {
+  const std::string text = fmt::format("{:.2e}", value);
+  const size_t e = text.find('e');
+  return fmt::format("{:g}e{}", std::strtod(text.substr(0, e).c_str(), nullptr), std::atoi(text.c_str() + e + 1));
+}
+
 }  // namespace
 
 std::string EscapeXml(std::string_view text) {
@@ -311,11 +318,7 @@ std::vector<std::string> TickLabels(const std::vector<double>& ticks) {
     if (a < largest * 1e-12 || a == 0) {
       labels.push_back("0");
     } else if (a >= 1e15 || a < 1e-3) {
-      // fmt pads the exponent: 2e-04
-      std::string text = fmt::format("{:.3g}", t);
-      const size_t e = text.find('e');
-      if (e != std::string::npos) text = text.substr(0, e + 1) + fmt::format("{}", std::atoi(text.c_str() + e + 1));
-      labels.push_back(text);
+      labels.push_back(Scientific(t));
     } else if (a >= 1e4 || (largest >= 1e4 && a >= 1e3)) {
       const int group = std::min(4, static_cast<int>(std::floor(std::log10(a) / 3 + 1e-9)));
       labels.push_back(fmt::format("{:.5g}{}", t / std::pow(1000, group),
@@ -352,7 +355,7 @@ std::string Svg(const LineChart& chart) {
   std::map<std::string, std::string> marks;  // name -> style
   for (const Mark& m : chart.marks) {
     if (m.x < xs.low || m.x > xs.high) continue;
-    const std::string css = fmt::format("fx-mark fx-mark{}", marks.size() % 2);
+    const std::string css = m.fault ? "fx-mark fx-fault" : "fx-mark";
     if (marks.emplace(m.name, css).second && !m.name.empty()) entries.push_back({css, m.name});
   }
 
@@ -454,7 +457,7 @@ svg.fx{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-se
 .fx-grid{stroke:var(--rule);stroke-width:1}.fx-axis,.fx-tick{stroke:var(--soft);stroke-width:1}
 .fx-frame{fill:none;stroke:var(--rule)}.fx-map{image-rendering:pixelated}
 .fx-line{fill:none;stroke-width:1.8;stroke-linejoin:round}.fx-faint{stroke-width:1;stroke-opacity:.38}
-.fx-mark{stroke-width:1.2;stroke-dasharray:4 3}.fx-mark0{stroke:var(--soft)}.fx-mark1{stroke:var(--c6)}
+.fx-mark{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:4 3}.fx-fault{stroke:var(--c6)}
 .fx-c0{stroke:var(--c0)}.fx-c1{stroke:var(--c1)}.fx-c2{stroke:var(--c2)}.fx-c3{stroke:var(--c3)}
 .fx-c4{stroke:var(--c4)}.fx-c5{stroke:var(--c5)}.fx-c6{stroke:var(--c6)}.fx-c7{stroke:var(--c7)}
 .fx-dot{fill:var(--back)}

@@ -22,6 +22,7 @@ struct Series {
 struct Mark {
   double x = 0;
   std::string name;  // marks of one name share an entry of the legend
+  bool fault = false;
 };
 
 struct LineChart {

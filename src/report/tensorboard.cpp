@@ -158,14 +158,15 @@ Histogram MakeHistogram(const std::vector<double>& values, int buckets) {
     h.sum_squares += v * v;
   }
   if (h.count == 0) return h;
+  // TensorBoard takes the first limit for the left end of the first bucket: an empty bucket goes before the others.
   const double width = (h.max - h.min) / buckets;
   const int used = width > 0 ? buckets : 1;
-  for (int i = 1; i <= used; ++i) h.limits.push_back(i == used ? h.max : h.min + width * i);
-  h.counts.resize(static_cast<size_t>(used));
+  for (int i = 0; i <= used; ++i) h.limits.push_back(i == used ? h.max : h.min + width * i);
+  h.counts.resize(h.limits.size());
   for (double v : values) {
     if (!std::isfinite(v)) continue;
-    const auto at = std::lower_bound(h.limits.begin(), h.limits.end(), v) - h.limits.begin();
-    h.counts[static_cast<size_t>(std::min<int64_t>(at, used - 1))] += 1;
+    const auto at = std::lower_bound(h.limits.begin() + 1, h.limits.end(), v) - h.limits.begin();
+    h.counts[static_cast<size_t>(std::min<int64_t>(at, used))] += 1;
   }
   return h;
 }

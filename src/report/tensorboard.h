@@ -28,7 +28,7 @@ struct Histogram {
   double min = 0, max = 0, count = 0, sum = 0, sum_squares = 0;
   std::vector<double> limits, counts;
 };
-// `buckets` of equal width over the finite ones among the values.
+// `buckets` of equal width over the finite ones among the values, after one without width or values at the least.
 Histogram MakeHistogram(const std::vector<double>& values, int buckets);
 std::string HistogramEvent(double seconds, int64_t step, std::string_view tag, const Histogram& histogram);
 

@@ -150,7 +150,7 @@ void TrainingReport::Add(const json& row) {
   const auto resumed = row.find("resumed_from");
   if (resumed != row.end() && resumed->is_number()) {
     ++resumed_;
-    if (marks_.size() < kMaxMarks) marks_.push_back({resumed->get<double>(), "resumed"});
+    if (marks_.size() < kMaxMarks) marks_.push_back({resumed->get<double>(), "resumed", false});
   }
   const auto at = row.find("step");
   if (at == row.end() || !at->is_number()) return;
@@ -175,7 +175,7 @@ void TrainingReport::Add(const json& row) {
   const auto skipped = row.find("skipped");
   if (skipped != row.end() && skipped->is_string() && !skipped->get_ref<const std::string&>().empty()) {
     skipped_.insert(step);
-    if (marks_.size() < kMaxMarks) marks_.push_back({step, "skipped"});
+    if (marks_.size() < kMaxMarks) marks_.push_back({step, "skipped", true});
   }
 }
 
@@ -285,7 +285,7 @@ Section TrainingReport::LossSection() const {
   LineChart norm = Chart("Gradient norm, before clipping", "norm");
   norm.log_y = true;
   for (const Mark& m : marks_) {
-    if (m.name == "skipped") norm.marks.push_back(m);
+    if (m.fault) norm.marks.push_back(m);
   }
   AddCurve(norm, Find("grad_norm"), "", true);
   section.charts.push_back(norm);

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -11,9 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "cli/corpus_files.h"
 #include "cli/progress_bar.h"
 #include "cli/terminal.h"
+#include "data/notices.h"
+#include "data/records.h"
+#include "data/source.h"
 #include "io/file.h"
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/piece_counter.h"
@@ -27,19 +29,46 @@ namespace fs = std::filesystem;
 
 struct TrainFlags {
   std::vector<std::string> corpus;
-  std::string out;
+  std::string out, format = "auto", text_key = "text";
   int64_t vocab_size = 0, min_frequency = 2, model_max_length = 131072;
   int threads = 0;
   bool force = false;
 };
 
-class Counting : public DocumentSink {
- public:
-  explicit Counting(ThreadPool& pool) : counter(pool) {}
-  void Append(std::string_view bytes) override { counter.Append(bytes); }
-  void EndDocument() override { counter.EndDocument(); }
-  tokenizer::PieceCounter counter;
-};
+// What was left out of the corpus, the first of each file and kind.
+void Warn(data::Notices& notices) {
+  for (const data::Notice& n : notices.Take()) std::fprintf(stderr, "fathom: warning: %s\n", ToString(n).c_str());
+}
+
+std::vector<data::SourceFile> Files(const TrainFlags& flags, data::Notices& notices) {
+  std::vector<data::SourceFile> files;
+  for (const std::string& path : flags.corpus) {
+    data::SourceOptions source;
+    source.path = path;
+    source.format = flags.format;
+    for (data::SourceFile& file : data::ListFiles(source, notices)) files.push_back(std::move(file));
+  }
+  return files;
+}
+
+void Count(const std::vector<data::SourceFile>& files, const TrainFlags& flags, data::Notices& notices,
+           tokenizer::PieceCounter& counter, const ProgressFn& progress) {
+  int64_t total = 0, done = 0;
+  for (const data::SourceFile& file : files) total += file.bytes;
+  std::string text;
+  for (const data::SourceFile& file : files) {
+    data::RecordOptions options;
+    options.format = file.format;
+    options.text_key = flags.text_key;
+    data::RecordReader reader(file.path, file.compression, options, notices);
+    while (reader.Next(&text)) {
+      counter.Append(text);
+      counter.EndDocument();
+      progress(done + std::min(reader.position(), file.bytes), total);
+    }
+    done += file.bytes;
+  }
+}
 
 // The files to write, opened before the work, so that a place that cannot be written to is known at once.
 struct Output {
@@ -73,12 +102,13 @@ int RunTrain(const TrainFlags& flags) {
   options.special_tokens = tokenizer::V3FirstTokens();
   options.reserved = static_cast<int64_t>(tokenizer::V3LastTokens().size());
   tokenizer::CheckVocabSize(options);
-  const std::vector<std::string> files = FindCorpusFiles(flags.corpus);
+  data::Notices notices;
+  const std::vector<data::SourceFile> files = Files(flags, notices);
   Output out;
   Open(flags, out);
 
   ThreadPool pool(flags.threads > 0 ? flags.threads : DefaultThreadCount());
-  Counting corpus(pool);
+  tokenizer::PieceCounter counter(pool);
   tokenizer::BpeSource bpe;
   double seconds = 0;
   size_t pieces = 0;
@@ -86,10 +116,11 @@ int RunTrain(const TrainFlags& flags) {
     std::vector<tokenizer::PieceCount> counts;
     {
       ProgressBar bar("reading");
-      ReadCorpus(files, corpus, bar.Callback());
-      counts = corpus.counter.Pieces();
+      Count(files, flags, notices, counter, bar.Callback());
+      counts = counter.Pieces();
       seconds += bar.Seconds();
     }
+    Warn(notices);
     if (counts.empty()) {
       throw Error("the corpus is empty",
                   fmt::format("{} file{} without text", files.size(), files.size() == 1 ? "" : "s"),
@@ -103,8 +134,6 @@ int RunTrain(const TrainFlags& flags) {
   } catch (const ProgressBar::Stopped& stopped) {
     return stopped.exit_code;
   }
-  if (corpus.counter.repaired() > 0)
-    std::fprintf(stderr, "fathom: warning: the corpus has invalid UTF-8; each invalid part counts as one U+FFFD\n");
   const int64_t size = static_cast<int64_t>(bpe.vocabulary.size()) + options.reserved;
   if (size < flags.vocab_size) {
     std::fprintf(
@@ -123,8 +152,8 @@ int RunTrain(const TrainFlags& flags) {
   }
   out.tokenizer->Commit();
   Print(fmt::format("{}: {} ids, {} merges, from {} in {} document{}, {} distinct pieces, in {:.1f} s\n", out.path,
-                    size, bpe.merges.size(), io::HumanBytes(corpus.counter.bytes()), corpus.counter.documents(),
-                    corpus.counter.documents() == 1 ? "" : "s", pieces, seconds));
+                    size, bpe.merges.size(), io::HumanBytes(counter.bytes()), counter.documents(),
+                    counter.documents() == 1 ? "" : "s", pieces, seconds));
   return 0;
 }
 
@@ -133,7 +162,8 @@ int RunTrain(const TrainFlags& flags) {
 void AddTokenizerTrain(CLI::App& tokenizer, int& exit_code) {
   CLI::App* c = tokenizer.add_subcommand("train", "Build a tokenizer from a corpus");
   const auto flags = std::make_shared<TrainFlags>();
-  c->add_option("CORPUS", flags->corpus, "Files and folders: .txt (a file is a document), .jsonl (\"text\"), also .gz")
+  c->add_option("CORPUS", flags->corpus,
+                "Files and folders of text (a file is a document) and JSON lines, also .gz and .zst")
       ->required();
   c->add_option("--vocab-size", flags->vocab_size, "Token ids in all, with 256 bytes and 18 special tokens, e.g. 32768")
       ->required()
@@ -144,6 +174,13 @@ void AddTokenizerTrain(CLI::App& tokenizer, int& exit_code) {
   c->add_option("--min-frequency", flags->min_frequency, "A pair that occurs less often is not joined")
       ->check(CLI::PositiveNumber)
       ->type_name("N")
+      ->capture_default_str();
+  c->add_option("--format", flags->format, "What the files are; auto goes by their names: .txt, .jsonl, .ndjson")
+      ->check(CLI::IsMember({"auto", "text", "jsonl"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+  c->add_option("--text-key", flags->text_key, "The key of a JSON line that holds the text")
+      ->type_name("KEY")
       ->capture_default_str();
   c->add_option("--model-max-length", flags->model_max_length, "What tokenizer_config.json says of the model")
       ->check(CLI::PositiveNumber)

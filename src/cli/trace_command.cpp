@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <map>
 #include <memory>
 
@@ -15,6 +16,7 @@
 #include "engine/trace.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
+#include "train/loss_trace.h"
 
 namespace fathom::cli {
 namespace {
@@ -26,6 +28,9 @@ struct TraceFlags {
   std::string ids, out, inputs, compare;
   int64_t chunk = 0;
   bool absorbed = false;
+  std::string ids_file;
+  bool loss = false;
+  train::LossTraceOptions training;
 };
 
 std::vector<float> AsF32(const TensorView& v) {
@@ -146,8 +151,43 @@ bool CompareTrace(const Trace& trace, const std::string& path, const LoadedModel
   return first.empty();
 }
 
+std::vector<std::vector<int32_t>> Sequences(const TraceFlags& o) {
+  if (o.ids_file.empty()) return {ParseIds(o.ids)};
+  std::ifstream in(o.ids_file);
+  if (!in) throw io::FileError("cannot read --ids-file", o.ids_file, errno);
+  std::vector<std::vector<int32_t>> sequences;
+  for (std::string line; std::getline(in, line);) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) sequences.push_back(ParseIds(line));
+  }
+  return sequences;
+}
+
+int RunLoss(LoadedModel& m, const TraceFlags& o) {
+  if (o.ids.empty() == o.ids_file.empty())
+    throw Error("--loss needs token ids", o.ids.empty() ? "none" : "--ids and --ids-file",
+                "--ids 5,17,... (T inputs and the token after them) or --ids-file with one sequence a line");
+  if (m.compute() == model::Compute::kW8A8) throw Error("--loss does not compute in w8a8", "", "f32 or bf16");
+  train::LossTraceOptions options = o.training;
+  options.compute = m.compute();
+  const train::LossTrace trace = train::TraceLoss(m.ctx(), m.config(), m.checkpoint().params(), Sequences(o), options);
+  std::vector<std::pair<std::string, TensorView>> tensors;
+  for (const auto& [name, v] : trace.values) {
+    tensors.emplace_back(name, TensorView{v.data(), DType::kF32, {static_cast<int64_t>(v.size())}});
+    Print(fmt::format("{:<16}", name));
+    for (float x : v) Print(fmt::format(" {:.6f}", x));
+    Print("\n");
+  }
+  for (const train::StoredTensor& t : trace.store->tensors()) {
+    if (options.steps == 0 && t.grad) tensors.emplace_back("grad." + t.name, TensorView{t.grad, DType::kF32, t.shape});
+  }
+  if (!o.out.empty()) io::WriteSafetensors(o.out, tensors);
+  return 0;
+}
+
 int RunCommand(const TraceFlags& o) {
   LoadedModel m(o.model);
+  if (o.loss || o.training.steps > 0) return RunLoss(m, o);
+  if (!o.ids_file.empty()) throw Error("--ids-file belongs to --loss", o.ids_file, "--ids 5,17,... for other traces");
   std::vector<int32_t> ids;
   if (!o.ids.empty()) {
     ids = ParseIds(o.ids);
@@ -187,10 +227,29 @@ void AddTraceCommand(CLI::App& app, int& exit_code) {
                 "Feed each block L from hidden_in.L of this safetensors file instead of from the block before");
   c->add_option("--compare", o->compare,
                 "Print the differences to the tensors of this safetensors file; exit code 1 if a layer departs");
+  CLI::Option_group* g = c->add_option_group("Training", "Losses and gradients instead of activations");
+  g->add_flag("--loss", o->loss,
+              "Of T+1 ids: loss.main loss.mtp loss.balance loss.total, and grad.NAME of every parameter");
+  g->add_option("--ids-file", o->ids_file, "Sequences of ids, one a line; losses are averaged over them")
+      ->type_name("FILE");
+  train::LossTraceOptions& t = o->training;
+  g->add_option("--lambda", t.mtp_loss_weight, "Weight of the MTP loss")->capture_default_str();
+  g->add_option("--alpha", t.aux_loss_alpha, "Weight of the sequence-wise balance loss")->capture_default_str();
+  g->add_option("--steps", t.steps, "Take this many AdamW steps: writes steps.{main,mtp,balance,total,grad_norm}")
+      ->check(CLI::NonNegativeNumber);
+  g->add_option("--lr", t.adamw.lr, "Learning rate")->capture_default_str();
+  g->add_option("--beta1", t.adamw.beta1, "Of AdamW")->check(CLI::Range(0.0, 0.999999))->capture_default_str();
+  g->add_option("--beta2", t.adamw.beta2, "Of AdamW")->check(CLI::Range(0.0, 0.999999))->capture_default_str();
+  g->add_option("--eps", t.adamw.eps, "Of AdamW")->check(CLI::NonNegativeNumber)->capture_default_str();
+  g->add_option("--weight-decay", t.adamw.weight_decay, "Of matrices")->capture_default_str();
+  g->add_option("--clip", t.adamw.clip, "Global gradient norm, 0: off")->capture_default_str();
+  g->add_option("--gamma", t.bias_update_speed, "Speed of the router bias")->capture_default_str();
   c->footer(
       "Examples:\n"
       "  fathom trace models/story-16m --ids 0,5,17 --out t.safetensors\n"
-      "  fathom trace MODEL --compute f32 --compare golden.safetensors\n");
+      "  fathom trace MODEL --compute f32 --compare golden.safetensors\n"
+      "  fathom trace MODEL --ids 5,17,3,9 --loss --lambda 0.3 --alpha 0.0001 --out grads.safetensors\n"
+      "  fathom trace MODEL --ids-file sequences.txt --steps 10 --lr 1e-3 --out steps.safetensors\n");
   c->callback([o, &exit_code] { exit_code = RunCommand(*o); });
 }
 

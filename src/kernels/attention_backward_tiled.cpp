@@ -31,6 +31,12 @@ struct Form {
   int64_t panels() const { return columns / kLanes; }
 };
 
+// Rows of one head lie apart by those of all heads, where no hardware fetches ahead: rows to come are asked for.
+constexpr int64_t kAheadRows = 8;
+void AskFor(const void* row, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const std::byte*>(row) + i);
+}
+
 // 64 queries, or their rows of dout.
 struct Packed {
   std::byte* lanes;  // the rows are lanes
@@ -115,6 +121,7 @@ class Head {
     std::byte* lanes = to.lanes + block * PackedLanes(form) * size_;
     if (count % kLanes) std::memset(lanes, 0, static_cast<size_t>(kTile * words * 4));
     for (int64_t i = 0; i < count; ++i) {
+      if (block * kTile + i + kAheadRows < tokens_) AskFor(x + (i + kAheadRows) * ldx, 4 * form.n);
       ConvertRow(kernels_.flash, Row(scratch_, form, i), reinterpret_cast<const std::byte*>(x + i * ldx), DType::kF32,
                  form.n);
     }
@@ -129,6 +136,7 @@ class Head {
     const AttentionBackwardArgs& a = *args_;
     const int64_t row = block * kTile, count = Count(block), o = row * a.ldo + head_ * value_.n;
     Pack(queries_, block, a.q + row * a.ldq + head_ * key_.n, a.ldq, key_);
+    for (int64_t i = 0; i < count; ++i) AskFor(a.out + o + i * a.ldo, 4 * value_.n);
     Pack(douts_, block, a.dout + o, a.ldo, value_);
     float *lse = lse_ + row, *delta = delta_ + row;
     for (int64_t i = 0; i < count; ++i) lse[i] = a.lse[(row + i) * a.ld_lse + head_];
@@ -145,6 +153,7 @@ class Head {
     for (int64_t j = 0; j < count; ++j) {
       const int64_t t = block * kTile + j;
       const auto* from = static_cast<const std::byte*>(a.kv) + (t * a.ldkv + head_ * (a.dn + a.dv)) * kv_size;
+      if (t + kAheadRows < tokens_) AskFor(from + kAheadRows * a.ldkv * kv_size, (a.dn + a.dv) * kv_size);
       std::byte* key = Row(keys, key_, j);
       ConvertRow(kernels_.flash, key, from, a.kv_dtype, a.dn);
       ConvertRow(kernels_.flash, key + a.dn * size_, reinterpret_cast<const std::byte*>(a.k_rope + t * a.ldk_rope),
@@ -165,43 +174,54 @@ class Head {
     }
   }
 
+  // A tile of queries with one of keys. On the diagonal the first half of the queries sees none of the last half of the
+  // keys: that quarter is left out.
   void Step(int64_t q, int64_t k, int64_t slot) {
-    const int64_t keys = Count(k), queries = Count(q), panels = (queries + kLanes - 1) / kLanes;
+    const int64_t keys = Count(k), half = q == k ? std::min(kTile / 2, keys) : keys;
+    Part(q, k, slot, 0, half, 0);
+    if (half < keys) Part(q, k, slot, half, keys, half);
+  }
+
+  // Keys [first, last) with the queries from first_query on.
+  void Part(int64_t q, int64_t k, int64_t slot, int64_t first, int64_t last, int64_t first_query) {
+    const FlashKernels& flash = kernels_.flash;
+    const int64_t keys = last - first, queries = Count(q) - first_query, panels = (queries + kLanes - 1) / kLanes;
     const float scale = args_->scale;
-    const auto multiply = [&](const Product& product) { Multiply(kernels_.flash, product); };
-    const std::byte* key_rows = keys_ + slot * kTile * key_.ld * size_;
-    const std::byte* value_rows = values_ + slot * kTile * value_.ld * size_;
-    const std::byte* turned = turned_keys_ + slot * key_.columns * kTile * size_;
-    float* dkey = dkey_ + slot * kTile * key_.columns;
-    float* dvalue = dvalue_ + slot * kTile * value_.columns;
-    const int64_t even_key = kernels_.flash.bf16 ? RoundUp(key_.n, 2) : key_.n;
-    const int64_t even_value = kernels_.flash.bf16 ? RoundUp(value_.n, 2) : value_.n;
-    multiply({scores_, kTile, key_rows, key_.ld, queries_.lanes + q * PackedLanes(key_) * size_, keys, key_.n, panels,
-              scale, false, kLanes * even_key});
-    multiply({dweights_, kTile, value_rows, value_.ld, douts_.lanes + q * PackedLanes(value_) * size_, keys, value_.n,
-              panels, 1.0f, false, kLanes * even_value});
+    const int64_t key_lanes = kLanes * (flash.bf16 ? RoundUp(key_.n, 2) : key_.n);
+    const int64_t value_lanes = kLanes * (flash.bf16 ? RoundUp(value_.n, 2) : value_.n);
+    const int64_t lane_panel = first_query / kLanes, k_offset = first_query * kLanes;
+    float* dkey = dkey_ + (slot * kTile + first) * key_.columns;
+    float* dvalue = dvalue_ + (slot * kTile + first) * value_.columns;
+    const auto at = [this](std::byte* base, int64_t elements) { return base + elements * size_; };
+    Multiply(flash, {scores_, kTile, at(keys_, (slot * kTile + first) * key_.ld), key_.ld,
+                     at(queries_.lanes, q * PackedLanes(key_) + lane_panel * key_lanes), keys, key_.n, panels, scale,
+                     false, key_lanes});
+    Multiply(flash, {dweights_, kTile, at(values_, (slot * kTile + first) * value_.ld), value_.ld,
+                     at(douts_.lanes, q * PackedLanes(value_) + lane_panel * value_lanes), keys, value_.n, panels, 1.0f,
+                     false, value_lanes});
     BackwardTile tile{};
     tile.scores = scores_;
     tile.dweights = dweights_;
     tile.lds = kTile;
     tile.keys = keys;
     tile.panels = panels;
-    tile.visible = (q - k) * kTile + 1;
-    tile.lse = lse_ + q * kTile;
-    tile.delta = delta_ + q * kTile;
+    tile.visible = (q - k) * kTile + first_query - first + 1;
+    tile.lse = lse_ + q * kTile + first_query;
+    tile.delta = delta_ + q * kTile + first_query;
     tile.weights = weights_;
     tile.dscores = dscores_;
     tile.ldr = kTile;
     tile.dscore_panels = dscore_panels_;
     tile.ldp = kLanes * kTile;
-    tile.round = kernels_.flash.round;
+    tile.round = flash.round;
     kernels_.step(tile);
-    multiply({dvalue, value_.columns, weights_, kTile, douts_.rows + q * PackedRows(value_) * size_, keys, queries,
-              value_.panels(), 1.0f, q > k, kLanes * kTile});
-    multiply({dkey, key_.columns, dscores_, kTile, queries_.rows + q * PackedRows(key_) * size_, keys, queries,
-              key_.panels(), scale, q > k, kLanes * kTile});
-    multiply({dquery_ + q * kTile * key_.n, kTile, turned, kTile, dscore_panels_, key_.n, keys, panels, scale, k > 0,
-              kLanes * kTile});
+    Multiply(flash, {dvalue, value_.columns, weights_, kTile, at(douts_.rows, q * PackedRows(value_) + k_offset), keys,
+                     queries, value_.panels(), 1.0f, q > k, kLanes * kTile});
+    Multiply(flash, {dkey, key_.columns, dscores_, kTile, at(queries_.rows, q * PackedRows(key_) + k_offset), keys,
+                     queries, key_.panels(), scale, q > k, kLanes * kTile});
+    Multiply(flash,
+             {dquery_ + q * kTile * key_.n + first_query, kTile, at(turned_keys_, slot * key_.columns * kTile + first),
+              kTile, dscore_panels_, key_.n, keys, panels, scale, k > 0 || first > 0, kLanes * kTile});
   }
 
   void StoreKeys(int64_t block, int64_t slot, float* rope_share) const {

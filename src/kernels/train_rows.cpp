@@ -146,12 +146,14 @@ void Adamw(Context& ctx, std::span<const AdamwArgs> tensors) {
   };
   std::vector<Piece> pieces;
   for (const AdamwArgs& t : tensors) {
+    FATHOM_CHECK(t.moment_dtype == DType::kF32 || t.moment_dtype == DType::kBF16);
     for (int64_t begin = 0; begin < t.n; begin += kAdamwValues) pieces.push_back({&t, begin});
   }
+  if (pieces.empty()) return;
+  const auto fn = Choose(ctx, "Adamw", std::span<const RowsEntry<AdamwArgs>>(kAdamw), tensors.front()).fn;
   ctx.pool.ParallelFor(static_cast<int64_t>(pieces.size()), [&](int64_t i, int) {
     const Piece& p = pieces[static_cast<size_t>(i)];
-    Choose(ctx, "Adamw", std::span<const RowsEntry<AdamwArgs>>(kAdamw), *p.args)
-        .fn(*p.args, p.begin, std::min(p.args->n, p.begin + kAdamwValues));
+    fn(*p.args, p.begin, std::min(p.args->n, p.begin + kAdamwValues));
   });
 }
 
@@ -162,11 +164,12 @@ double SumOfSquares(Context& ctx, std::span<const Values> tensors) {
       pieces.push_back({t.x + begin, std::min(kSquares, t.n - begin)});
     }
   }
+  if (pieces.empty()) return 0;
   std::vector<double> sums(pieces.size());
+  const auto fn = Choose(ctx, "SumOfSquares", std::span<const SquaresEntry>(kSumOfSquares), pieces.front()).fn;
   ctx.pool.ParallelFor(static_cast<int64_t>(pieces.size()), [&](int64_t i, int) {
     const Values& p = pieces[static_cast<size_t>(i)];
-    sums[static_cast<size_t>(i)] =
-        Choose(ctx, "SumOfSquares", std::span<const SquaresEntry>(kSumOfSquares), p).fn(p.x, p.n);
+    sums[static_cast<size_t>(i)] = fn(p.x, p.n);
   });
   double total = 0;
   for (double s : sums) total += s;

@@ -412,17 +412,20 @@ struct Moments {
 struct Optimiser {
   std::vector<float> w, grad, ema;
   Moments m, v;
-  std::vector<uint16_t> copy;
+  std::vector<uint16_t> copy_storage;
+  uint16_t* copy;  // at a line's begin, or an element behind it
   AdamwArgs args;
 
   Optimiser(int64_t n, DType dtype, bool copies)
-      : w(Random(n, 17)), grad(Random(n, 18, 0.1)), ema(Random(n, 19)), copy(At(n), 0x1234) {
+      : w(Random(n, 17)), grad(Random(n, 18, 0.1)), ema(Random(n, 19)), copy_storage(At(n) + 64, 0x1234) {
+    const auto address = reinterpret_cast<uintptr_t>(copy_storage.data());
+    copy = copy_storage.data() + (64 - address % 64) / 2 + (n % 2);
     std::vector<float> squares = Random(n, 20, 0.1);
     for (float& x : squares) x *= x;
     m = {dtype, Encode(Random(n, 21, 0.1), dtype)};
     v = {dtype, Encode(squares, dtype)};
     args = {.w = w.data(), .grad = grad.data(), .m = m.bytes.data(), .v = v.bytes.data(), .moment_dtype = dtype};
-    args.bf16 = copies ? copy.data() : nullptr;
+    args.bf16 = copies ? copy : nullptr;
     args.ema = copies ? ema.data() : nullptr;
     args.n = n;
     args.grad_scale = 0.7f;
@@ -439,13 +442,14 @@ struct Optimiser {
 // may fall to the neighbour: 2^-7.
 TEST_P(TrainRows, Adamw) {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
-    for (int64_t n : {0, 1, 5, 16, 33, 1000, 40001}) {
+    for (int64_t n : {0, 1, 5, 16, 33, 1000, 32784, 40001}) {
       for (bool copies : {false, true}) {
         Optimiser got(n, dtype, copies), expected(n, dtype, copies);
         const Optimiser before(n, dtype, copies);
         Adamw(ctx_, {&got.args, 1});
         reference::Adamw(expected.args, 0, n);
         const double own = dtype == DType::kBF16 ? 0x1p-7 : 0;
+        ASSERT_EQ(got.copy[n], 0x1234);
         for (size_t i = 0; i < At(n); ++i) {
           const double g = before.grad[i] * 0.7, m = 0.9 * std::abs(before.m.Get(i)) + 0.1 * std::abs(g);
           const double v = 0.95 * before.v.Get(i) + 0.05 * g * g;

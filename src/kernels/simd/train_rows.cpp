@@ -1,5 +1,7 @@
 #include "kernels/simd/train_rows.h"
 
+#include <hwy/cache_control.h>
+
 #include <cmath>
 
 #include "kernels/simd/elementwise.h"
@@ -396,7 +398,11 @@ void AdamwOf(const AdamwArgs& args, int64_t begin, int64_t end) {
   const AdamwFactors factors(args);
   T* moment1 = static_cast<T*>(args.m);
   T* moment2 = static_cast<T*>(args.v);
+  const hn::Rebind<uint16_t, D> d16;
   auto* copy = reinterpret_cast<bf16*>(args.bf16);
+  // All else is read before it is written; the copy is not, and memory need not be asked for what it held. Highway
+  // streams whole vectors of 16 bytes or more.
+  const bool stream = kVec >= 8 && copy && reinterpret_cast<uintptr_t>(copy + begin) % (2 * kVec) == 0;
   const auto store_moment = [](V value, T* to) HWY_ATTR {
     if constexpr (sizeof(T) == sizeof(float)) {
       hn::StoreU(value, D(), to);
@@ -412,12 +418,17 @@ void AdamwOf(const AdamwArgs& args, int64_t begin, int64_t end) {
     hn::StoreU(hn::Zero(d), d, args.grad + i);
     store_moment(m, moment1 + i);
     store_moment(v, moment2 + i);
-    if (copy) StoreBf16(d, w, copy + i);
+    if (stream) {
+      hn::Stream(Bf16Bits(d, w), d16, args.bf16 + i);
+    } else if (copy) {
+      StoreBf16(d, w, copy + i);
+    }
     if (args.ema) {
       const V ema = hn::MulAdd(factors.ema, hn::LoadU(d, args.ema + i), hn::Mul(factors.ema_gain, w));
       hn::StoreU(ema, d, args.ema + i);
     }
   }
+  if (stream) hwy::FlushStream();
   if (i == end) return;
   // The rest through a vector's worth of copies.
   const int64_t n = end - i;

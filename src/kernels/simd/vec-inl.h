@@ -89,12 +89,16 @@ HWY_INLINE hn::Vec<D> RoundBf16(D d, hn::Vec<D> v) {
   const auto all = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded);
   return hn::BitCast(d, hn::And(all, hn::Set(du, 0xffff0000u)));
 }
+// The same in 16 bits.
+template <class D>
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> Bf16Bits(D d, hn::Vec<D> v) {
+  const hn::RebindToSigned<D> di;
+  const auto bits = hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(hn::RebindToUnsigned<D>(), RoundBf16(d, v))));
+  return hn::DemoteTo(hn::Rebind<uint16_t, D>(), bits);
+}
 template <class D>
 HWY_INLINE void StoreBf16(D d, hn::Vec<D> v, bf16* p) {
-  const hn::RebindToSigned<D> di;
-  const hn::Rebind<uint16_t, D> d16;
-  const auto bits = hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(hn::RebindToUnsigned<D>(), RoundBf16(d, v))));
-  hn::StoreU(hn::DemoteTo(d16, bits), d16, reinterpret_cast<uint16_t*>(p));
+  hn::StoreU(Bf16Bits(d, v), hn::Rebind<uint16_t, D>(), reinterpret_cast<uint16_t*>(p));
 }
 
 // e^x, at most 2 ulp off where the result is normal; 0 below -104, infinity above 88.73, NaN for NaN.

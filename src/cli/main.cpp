@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
   cli::InstallSignalHandlers();
   int exit_code = 0;
   try {
-    CLI::App app{"fathom: the DeepSeek-V3 system: run, check, convert and measure models of this architecture."};
+    CLI::App app{"fathom: the DeepSeek-V3 system: train, run, check, convert and measure models of this architecture."};
     app.name("fathom");
     app.require_subcommand(1);
     app.set_version_flag("--version", std::string("fathom ") + FATHOM_VERSION);
@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
     cli::AddInitCommand(app, exit_code);
     cli::AddTraceCommand(app, exit_code);
     cli::AddTokenizerCommand(app, exit_code);
+    cli::AddTrainCommand(app, exit_code);
     cli::AddBenchCommand(app, exit_code);
     try {
       app.parse(argc, argv);

@@ -1,6 +1,8 @@
 #include "model/objective.h"
 
 #include <algorithm>
+#include <chrono>
+#include <utility>
 
 namespace fathom::model {
 namespace {
@@ -142,6 +144,18 @@ double HeadLoss(const Env& env, const Transformer& transformer, const float* nor
   return sum;
 }
 
+class Stopwatch {
+ public:
+  // Seconds since the last call.
+  double Lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(begin_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
 double Over(double x, int64_t n) { return n > 0 ? x / static_cast<double>(n) : 0; }
 
 }  // namespace
@@ -166,6 +180,9 @@ void ObjectiveSums::Add(const ObjectiveSums& other) {
   };
   main += other.main;
   balance += other.balance;
+  forward_seconds += other.forward_seconds;
+  head_seconds += other.head_seconds;
+  backward_seconds += other.backward_seconds;
   add(mtp, other.mtp);
   add(accepted, other.accepted);
   add(compared, other.compared);
@@ -204,6 +221,7 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
   std::vector<MtpSaved> mtp(static_cast<size_t>(depths));
   ObjectiveSums sums;
   std::vector<float*> given;  // (rows of depth k, d): depth k - 1's normed output at the same places
+  Stopwatch watch;
   for (int64_t k = 0; k <= depths; ++k) {
     rows.push_back(RowsOf(*args.batch, pieces, k));
     Rows& r = rows.back();
@@ -232,9 +250,11 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
     const double weight = k == 0 ? Over(1, scale.targets.main)
                                  : Over(scale.mtp_loss_weight / static_cast<double>(depths),
                                         scale.targets.mtp.empty() ? 0 : scale.targets.mtp[static_cast<size_t>(k) - 1]);
+    sums.forward_seconds += watch.Lap();
     const double loss =
         HeadLoss(env, transformer, normed.back(), r.targets, weight, args.grads, dnormed.back(), argmax.back());
     (k == 0 ? sums.main : sums.mtp.emplace_back()) = loss;
+    sums.head_seconds += watch.Lap();
   }
   sums.balance = training.balance;
   sums.load = std::move(training.load);
@@ -269,6 +289,7 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
   }
   transformer.FinalNormBackward(env, forward.out, dnormed[0], rows[0].size(), dnormed[0], *args.grads);
   transformer.Backward(env, rows[0].step(), forward, dnormed[0], *args.grads);
+  sums.backward_seconds += watch.Lap();
   return sums;
 }
 

@@ -45,6 +45,7 @@ struct ObjectiveSums {
   double balance = 0;             // sum over sequences and layers of sum f P
   std::vector<int64_t> accepted;  // by depth: where its most likely token is the main model's for the same place
   std::vector<int64_t> compared;
+  double forward_seconds = 0, head_seconds = 0, backward_seconds = 0;  // head: with its loss and gradients
   std::vector<std::vector<int64_t>> load;  // (layer, E); MTP blocks after the main ones, dense layers empty
   void Add(const ObjectiveSums& other);
 };

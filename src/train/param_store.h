@@ -65,6 +65,7 @@ class ParamStore {
   const StoredTensor* Find(std::string_view name) const;  // null: no such tensor
   // The selection bias of cache layer l (MTP blocks after the main ones), (E,), or null.
   float* RouterBias(int64_t layer);
+  const float* RouterBias(int64_t layer) const { return const_cast<ParamStore*>(this)->RouterBias(layer); }
 
   int64_t bytes() const { return storage_.bytes(); }
   // Without making it: what a store of this model takes.

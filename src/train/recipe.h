@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "data/options.h"
+#include "model/transformer.h"
 #include "train/schedule.h"
 
 namespace fathom::train {
 
-enum class Precision : uint8_t { kBf16, kFp32 };          // of the arithmetic; master weights are float32 in both
-enum class Recompute : uint8_t { kPaper, kFull, kNone };  // what the backward pass computes again (V3 report 3.2.3)
-enum class MomentType : uint8_t { kFp32, kBf16 };         // of Adam's two moments
+enum class Precision : uint8_t { kBf16, kFp32 };   // of the arithmetic; master weights are float32 in both
+enum class MomentType : uint8_t { kFp32, kBf16 };  // of Adam's two moments
 enum class NonfinitePolicy : uint8_t { kSkip, kStop };
 
 struct ModelRecipe {
@@ -35,7 +35,7 @@ struct TrainRecipe {
   int64_t micro_batch = 1;  // sequences computed at a time
   uint64_t seed = 0;        // of the initial weights
   Precision precision = Precision::kBf16;
-  Recompute recompute = Recompute::kPaper;
+  model::Recompute recompute = model::Recompute::kPaper;  // what the backward pass computes again
   MomentType optimizer_moments = MomentType::kFp32;
 };
 

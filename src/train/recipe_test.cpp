@@ -124,8 +124,8 @@ TEST(Recipe, SetReadsTomlAndBareText) {
   EXPECT_EQ(r.train.tokens, 14'800'000'000'000);
   SetField(r, "train.precision=fp32");
   EXPECT_EQ(r.train.precision, Precision::kFp32);
-  SetField(r, " train.recompute = \"none\" ");
-  EXPECT_EQ(r.train.recompute, Recompute::kNone);
+  SetField(r, " train.recompute = \"full\" ");
+  EXPECT_EQ(r.train.recompute, model::Recompute::kFull);
   SetField(r, "model.config=/with = sign/2024.json");
   EXPECT_EQ(r.model.config, "/with = sign/2024.json");
   SetField(r, "model.config=/a b");

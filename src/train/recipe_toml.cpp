@@ -22,7 +22,7 @@ constexpr size_t kMaxSegments = 1000;
 
 // The names of an enumeration's values, in order; the first parameter only chooses the overload.
 constexpr std::array<std::string_view, 2> Names(Precision) { return {"bf16", "fp32"}; }
-constexpr std::array<std::string_view, 3> Names(Recompute) { return {"paper", "full", "none"}; }
+constexpr std::array<std::string_view, 2> Names(model::Recompute) { return {"paper", "full"}; }
 constexpr std::array<std::string_view, 2> Names(MomentType) { return {"fp32", "bf16"}; }
 constexpr std::array<std::string_view, 2> Names(NonfinitePolicy) { return {"skip", "stop"}; }
 constexpr std::array<std::string_view, 3> Names(SegmentKind) { return {"constant", "linear", "cosine"}; }
@@ -303,7 +303,7 @@ std::string ToTomlValue(uint64_t value) { return fmt::format("{}", value); }
 std::string ToTomlValue(double value) { return fmt::format("{}", value); }
 std::string ToTomlValue(const std::optional<double>& value) { return value ? ToTomlValue(*value) : ""; }
 std::string ToTomlValue(Precision value) { return NameOf(value); }
-std::string ToTomlValue(Recompute value) { return NameOf(value); }
+std::string ToTomlValue(model::Recompute value) { return NameOf(value); }
 std::string ToTomlValue(MomentType value) { return NameOf(value); }
 std::string ToTomlValue(NonfinitePolicy value) { return NameOf(value); }
 std::string ToTomlValue(const std::vector<int64_t>& value) { return fmt::format("[{}]", fmt::join(value, ", ")); }

@@ -14,7 +14,7 @@ std::string ToTomlValue(uint64_t value);
 std::string ToTomlValue(double value);
 std::string ToTomlValue(const std::optional<double>& value);  // empty: not set
 std::string ToTomlValue(Precision value);
-std::string ToTomlValue(Recompute value);
+std::string ToTomlValue(model::Recompute value);
 std::string ToTomlValue(MomentType value);
 std::string ToTomlValue(NonfinitePolicy value);
 std::string ToTomlValue(const std::vector<int64_t>& value);

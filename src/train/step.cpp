@@ -1,0 +1,74 @@
+#include "train/step.h"
+
+#include <algorithm>
+
+namespace fathom::train {
+namespace {
+
+model::ObjectivePlan Plan(Context& ctx, const model::ModelConfig& config, const ParamStore& store, int64_t micro_batch,
+                          int64_t length, model::Recompute recompute) {
+  const model::Transformer transformer(config, store.params(), 1);
+  return model::PlanObjective(transformer, ctx, store.grads(), micro_batch, length, recompute, store.policy().compute);
+}
+
+model::TrainSequences Part(const StepBatch& b, int64_t begin, int64_t count) {
+  const int64_t width = b.length + 1;
+  return {
+      .ids = b.ids.subspan(static_cast<size_t>(begin * width), static_cast<size_t>(count * width)),
+      .sequences = count,
+      .length = b.length,
+      .isolate = b.isolate,
+      .starts = b.starts.empty() ? b.starts : b.starts.subspan(static_cast<size_t>(begin), static_cast<size_t>(count))};
+}
+
+}  // namespace
+
+int64_t StepRunner::PlanBytes(Context& ctx, const model::ModelConfig& config, const ParamStore& store,
+                              int64_t micro_batch, int64_t length, model::Recompute recompute) {
+  const model::ObjectivePlan plan = Plan(ctx, config, store, micro_batch, length, recompute);
+  return plan.arena + plan.tape;
+}
+
+StepRunner::StepRunner(Context& ctx, const model::ModelConfig& config, ParamStore& store, int64_t micro_batch,
+                       int64_t length, model::Recompute recompute)
+    : StepRunner(ctx, config, store, micro_batch, length, recompute,
+                 Plan(ctx, config, store, micro_batch, length, recompute)) {}
+
+StepRunner::StepRunner(Context& ctx, const model::ModelConfig& config, ParamStore& store, int64_t micro_batch,
+                       int64_t length, model::Recompute recompute, const model::ObjectivePlan& plan)
+    : ctx_(ctx),
+      store_(store),
+      micro_batch_(micro_batch),
+      recompute_(recompute),
+      transformer_(config, store.params(), length),
+      arena_(plan.arena),
+      tape_(plan.tape) {}
+
+StepResult StepRunner::Run(const StepBatch& batch, double mtp_loss_weight, double aux_loss_alpha, bool backward) {
+  FATHOM_CHECK(static_cast<int64_t>(batch.ids.size()) == batch.sequences * (batch.length + 1));
+  const model::ObjectiveScale scale{
+      .targets = model::CountTargets(Part(batch, 0, batch.sequences), transformer_.mtp_depth()),
+      .sequences = batch.sequences,
+      .mtp_loss_weight = mtp_loss_weight,
+      .aux_loss_alpha = aux_loss_alpha};
+  StepResult result;
+  for (int64_t s = 0; s < batch.sequences; s += micro_batch_) {
+    const model::TrainSequences part = Part(batch, s, std::min(micro_batch_, batch.sequences - s));
+    result.sums.Add(model::ForwardBackward(transformer_, ctx_, arena_, tape_,
+                                           {.batch = &part,
+                                            .scale = &scale,
+                                            .grads = backward ? &store_.grads() : nullptr,
+                                            .recompute = recompute_,
+                                            .compute = store_.policy().compute}));
+  }
+  result.losses = model::LossesOf(result.sums, scale);
+  return result;
+}
+
+StepResult StepRunner::ForwardBackward(const StepBatch& batch, double mtp_loss_weight, double aux_loss_alpha) {
+  return Run(batch, mtp_loss_weight, aux_loss_alpha, true);
+}
+
+StepResult StepRunner::Evaluate(const StepBatch& batch) { return Run(batch, 0, 0, false); }
+
+}  // namespace fathom::train

@@ -1,0 +1,482 @@
+#include "train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/checkpoint.h"
+#include "core/machine.h"
+#include "data/batches.h"
+#include "io/file.h"
+#include "kernels/peak.h"
+#include "model/config.h"
+#include "model/nonfinite.h"
+#include "report/training_report.h"
+#include "tokenizer/model_files.h"
+#include "train/export_model.h"
+#include "train/flops.h"
+#include "train/optimizer.h"
+#include "train/run_log.h"
+#include "train/run_state.h"
+#include "train/step.h"
+
+namespace fathom::train {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr size_t kRecentSteps = 32;      // that the spike policy's medians are of
+constexpr size_t kFewestForMedian = 8;   // before which nothing is a spike
+constexpr int64_t kStateHistory = 1000;  // skipped steps that the state remembers
+constexpr int64_t kPeakEvery = 16;       // steps between two pieces of the arithmetic meter
+constexpr double kMemoryReserve = 0.05;  // of the memory that is free, left to others
+
+double Seconds(std::chrono::steady_clock::time_point since) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+}
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+void Remember(std::vector<double>& recent, double value) {
+  recent.push_back(value);
+  if (recent.size() > kRecentSteps) recent.erase(recent.begin());
+}
+
+// What a run begins with: configuration, tokenizer and, for `from`, the checkpoint.
+struct Origin {
+  std::optional<checkpoint::Checkpoint> checkpoint;
+  model::ModelConfig config;
+  std::string tokenizer_path;
+  tokenizer::ModelText text;
+};
+
+Origin OpenOrigin(const Recipe& recipe, const RunEvents& events) {
+  std::optional<checkpoint::Checkpoint> from;
+  model::ModelConfig config;
+  const auto warn = [&](const std::string& path, const std::string& warning) {
+    if (events.on_warning) events.on_warning(path + ": " + warning);
+  };
+  if (!recipe.model.from.empty()) {
+    from.emplace(checkpoint::Open(recipe.model.from));
+    config = from->config();
+    for (const std::string& w : from->warnings()) warn(recipe.model.from, w);
+  } else {
+    model::ParsedConfig parsed = model::ReadConfigFile(recipe.model.config);
+    for (const std::string& w : parsed.warnings) warn(recipe.model.config, w);
+    config = std::move(parsed.config);
+  }
+  if (recipe.model.init_std) config.initializer_range = *recipe.model.init_std;
+  // What is exported is in the run's precision, whatever the origin was in.
+  config = checkpoint::WithPrecision(
+      config, recipe.train.precision == Precision::kBf16 ? checkpoint::Precision::kBf16 : checkpoint::Precision::kF32);
+  if (recipe.data.sequence_length > config.max_position_embeddings) {
+    throw Error("data.sequence_length is longer than the model's context",
+                fmt::format("{}", recipe.data.sequence_length),
+                fmt::format("at most {} (max_position_embeddings)", config.max_position_embeddings));
+  }
+  const std::string path = recipe.model.tokenizer.empty() ? recipe.model.from : recipe.model.tokenizer;
+  tokenizer::ModelText text = tokenizer::LoadModelText(path);
+  if (text.tokenizer.vocab_size() > config.vocab_size) {
+    throw Error("the tokenizer does not belong to this model",
+                fmt::format("{} tokens in {}", text.tokenizer.vocab_size(), path),
+                fmt::format("at most {} (vocab_size of the model)", config.vocab_size));
+  }
+  config.bos_token_id = text.tokenizer.bos_id() ? static_cast<int64_t>(*text.tokenizer.bos_id()) : config.bos_token_id;
+  return {std::move(from), std::move(config), path, std::move(text)};
+}
+
+// tokenizer.json and what belongs to it, for the exported model.
+std::vector<std::pair<std::string, std::string>> TokenizerFiles(const std::string& path) {
+  const fs::path folder = fs::is_directory(path) ? fs::path(path) : fs::path(path).parent_path();
+  std::vector<std::pair<std::string, std::string>> files;
+  const fs::path json = fs::is_directory(path) ? folder / "tokenizer.json" : fs::path(path);
+  files.emplace_back("tokenizer.json", tokenizer::ReadTextFile(json.string(), tokenizer::Tokenizer::kMaxFile));
+  for (const char* name : {"tokenizer_config.json", "chat_template.jinja", "generation_config.json"}) {
+    if (fs::exists(folder / name)) {
+      files.emplace_back(name, tokenizer::ReadTextFile((folder / name).string(), 16u << 20));
+    }
+  }
+  return files;
+}
+
+StorePolicy PolicyOf(const Recipe& recipe) {
+  return {.compute = recipe.train.precision == Precision::kBf16 ? model::Compute::kBf16 : model::Compute::kF32,
+          .moments = recipe.train.optimizer_moments == MomentType::kBf16 ? DType::kBF16 : DType::kF32,
+          .ema = recipe.optimizer.ema_decay > 0};
+}
+
+// Refuses what does not fit before any of it is taken, and says what would.
+void CheckMemory(const Recipe& recipe, const model::ModelConfig& config, int64_t available) {
+  if (available < 0) return;
+  const int64_t store = ParamStore::Bytes(config, PolicyOf(recipe));
+  const int64_t most = static_cast<int64_t>(static_cast<double>(available) * (1 - kMemoryReserve));
+  if (store <= most) return;
+  StorePolicy less = PolicyOf(recipe);
+  less.moments = DType::kBF16;
+  less.ema = false;
+  const int64_t least = ParamStore::Bytes(config, less);
+  throw Error("the model's training state does not fit into memory",
+              fmt::format("{} for weights, gradients and moments", io::HumanBytes(store)),
+              fmt::format("at most {}, what is free", io::HumanBytes(most)),
+              least <= most ? fmt::format("train.optimizer_moments = \"bf16\" and no optimizer.ema_decay need {}",
+                                          io::HumanBytes(least))
+                            : "a smaller model, or a machine with more memory");
+}
+
+void CheckWorkMemory(Context& ctx, const Recipe& recipe, const model::ModelConfig& config, const ParamStore& store,
+                     int64_t available, int64_t work) {
+  const int64_t most = static_cast<int64_t>(static_cast<double>(available) * (1 - kMemoryReserve));
+  if (available < 0 || work <= most) return;
+  std::string hint = "a shorter data.sequence_length, or a machine with more memory";
+  for (const model::Recompute recompute : {recipe.train.recompute, model::Recompute::kFull}) {
+    for (int64_t m = recipe.train.micro_batch; m >= 1; m /= 2) {
+      const int64_t bytes = StepRunner::PlanBytes(ctx, config, store, m, recipe.data.sequence_length, recompute);
+      if (bytes > most) continue;
+      const bool full = recompute == model::Recompute::kFull;
+      throw Error("a step's activations do not fit into memory", io::HumanBytes(work),
+                  fmt::format("at most {}, what is free beside weights and moments", io::HumanBytes(most)),
+                  fmt::format("train.micro_batch = {}{} needs {}", m, full ? " with train.recompute = \"full\"" : "",
+                              io::HumanBytes(bytes)));
+    }
+  }
+  throw Error("a step's activations do not fit into memory", io::HumanBytes(work),
+              fmt::format("at most {}, what is free beside weights and moments", io::HumanBytes(most)), hint);
+}
+
+bool IsEmptyDirectory(const fs::path& dir) {
+  std::error_code error;
+  return !fs::exists(dir, error) || (fs::is_directory(dir, error) && fs::is_empty(dir, error));
+}
+
+class Run {
+ public:
+  Run(Context& ctx, const Recipe& recipe, const std::string& out_dir, const RunEvents& events, Origin origin)
+      : ctx_(ctx),
+        recipe_(recipe),
+        dir_(out_dir),
+        events_(events),
+        origin_(std::move(origin)),
+        schedule_(recipe),
+        store_(origin_.config, PolicyOf(recipe)),
+        meter_(ctx) {}
+
+  RunResult Execute(bool resume);
+
+ private:
+  std::string Path(const char* name) const { return (dir_ / name).string(); }
+  void Info(const std::string& line) const {
+    if (events_.on_info) events_.on_info(line);
+  }
+  void Warn(const std::string& line) const {
+    if (events_.on_warning) events_.on_warning(line);
+  }
+  void Begin(bool resume);
+  bool AtEnd() const;
+  int64_t StepsInAll() const;
+  void Step();
+  std::string BadStep(const StepResult& result, double norm) const;
+  void Skip(const std::string& reason, bool listed);
+  void Validate(json& row);
+  double ValidationLoss(json* mtp);
+  void Save();
+  void WriteReport() const;
+  void Export();
+  double PeakFlops();
+
+  Context& ctx_;
+  const Recipe& recipe_;
+  fs::path dir_;
+  const RunEvents& events_;
+  Origin origin_;
+  StepSchedule schedule_;
+  ParamStore store_;
+  kernels::ArithmeticMeter meter_;
+  std::unique_ptr<StepRunner> runner_;
+  std::unique_ptr<data::BatchStream> stream_, validation_;
+  std::unique_ptr<RunLog> log_;
+  RunState state_;
+  int64_t saved_step_ = -1;
+  double flops_per_token_ = 0;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+// The step at which the run ends, by steps or by tokens.
+int64_t Run::StepsInAll() const {
+  int64_t steps = state_.step, tokens = state_.tokens;
+  if (recipe_.train.tokens == 0) return recipe_.train.steps;
+  while (tokens < recipe_.train.tokens && (recipe_.train.steps == 0 || steps < recipe_.train.steps)) {
+    tokens += schedule_.At(tokens).tokens;
+    ++steps;
+  }
+  return steps;
+}
+
+bool Run::AtEnd() const {
+  return (recipe_.train.steps > 0 && state_.step >= recipe_.train.steps) ||
+         (recipe_.train.tokens > 0 && state_.tokens >= recipe_.train.tokens);
+}
+
+void Run::Begin(bool resume) {
+  const std::optional<LoadedState> loaded =
+      resume ? LoadNewestRunState(dir_.string(), origin_.config, store_, ctx_) : std::nullopt;
+  const auto on_notice = [this](const data::Notice& notice) { Warn(data::ToString(notice)); };
+  stream_ = std::make_unique<data::BatchStream>(recipe_.data, origin_.text.tokenizer, data::Split::kTrain, on_notice);
+  if (recipe_.validation.every > 0) {
+    validation_ =
+        std::make_unique<data::BatchStream>(recipe_.data, origin_.text.tokenizer, data::Split::kValidation, on_notice);
+  }
+  if (loaded) {
+    for (const std::string& w : loaded->warnings) Warn(w);
+    state_ = loaded->state;
+    const Recipe before = ParseRecipe(state_.recipe_toml, loaded->path + "/state.json", dir_.string());
+    for (const Difference& d : Compare(before, recipe_)) {
+      if (d.fixed) {
+        throw Error(fmt::format("{} cannot change in a run that is resumed", d.key), d.after, d.before,
+                    "resume with the recipe of the run, or begin another in a new directory");
+      }
+      Info(fmt::format("{} was {} and is now {}", d.key, d.before, d.after));
+    }
+    stream_->Restore(state_.data_cursor);
+    saved_step_ = state_.step;
+    Info(fmt::format("resumed from {}: step {}, {} tokens", loaded->path, state_.step, state_.tokens));
+  } else {
+    if (resume) Info(fmt::format("{} has no checkpoint: beginning at step 0", dir_.string()));
+    if (origin_.checkpoint) {
+      store_.Assign(ctx_, origin_.checkpoint->params());
+      Info(fmt::format("weights of {}", recipe_.model.from));
+    } else {
+      store_.Init(ctx_, recipe_.train.seed, origin_.config.initializer_range);
+    }
+    state_.seed = recipe_.train.seed;
+  }
+  origin_.checkpoint.reset();
+  state_.recipe_toml = ToToml(recipe_);
+  state_.model_config_json = model::ToJson(origin_.config);
+  io::WriteFileAtomically(Path("recipe.toml"), state_.recipe_toml);
+
+  const int64_t length = recipe_.data.sequence_length;
+  const int64_t work =
+      StepRunner::PlanBytes(ctx_, origin_.config, store_, recipe_.train.micro_batch, length, recipe_.train.recompute);
+  const int64_t available = AvailableMemory();
+  Info(fmt::format("memory: {} for weights, gradients, moments; {} for the activations of {} x {} tokens; {} free",
+                   io::HumanBytes(store_.bytes()), io::HumanBytes(work), recipe_.train.micro_batch, length,
+                   available < 0 ? "an unknown amount" : io::HumanBytes(available)));
+  CheckWorkMemory(ctx_, recipe_, origin_.config, store_, available, work);
+  runner_ = std::make_unique<StepRunner>(ctx_, origin_.config, store_, recipe_.train.micro_batch, length,
+                                         recipe_.train.recompute);
+  log_ = std::make_unique<RunLog>(dir_.string(), state_.step, loaded.has_value(), recipe_.log.tensorboard);
+  flops_per_token_ = TrainFlopsPerToken(origin_.config, length);
+  for (int i = 0; i < 5; ++i) meter_.Piece();
+}
+
+double Run::PeakFlops() {
+  if (state_.step % kPeakEvery == 0) meter_.Piece();
+  return 1e12 * (store_.policy().compute == model::Compute::kBf16 ? meter_.bf16() : meter_.f32()).tera_per_s;
+}
+
+std::string Run::BadStep(const StepResult& result, double norm) const {
+  if (!std::isfinite(result.losses.total)) return fmt::format("loss is {}", result.losses.total);
+  if (!std::isfinite(norm)) return fmt::format("gradient norm is {}", norm);
+  const double factor = recipe_.on_bad_step.spike_factor;
+  if (factor <= 0 || state_.recent_losses.size() < kFewestForMedian) return "";
+  const double loss = Median(state_.recent_losses), usual = Median(state_.recent_norms);
+  if (result.losses.main > factor * loss)
+    return fmt::format("loss {:.4g} is over {} times the median of {:.4g}", result.losses.main, factor, loss);
+  if (norm > factor * usual)
+    return fmt::format("gradient norm {:.4g} is over {} times the median of {:.4g}", norm, factor, usual);
+  return "";
+}
+
+void Run::Skip(const std::string& reason, bool listed) {
+  DropGradients(ctx_, store_);
+  state_.skipped_steps.push_back(state_.step + 1);
+  if (static_cast<int64_t>(state_.skipped_steps.size()) > kStateHistory)
+    state_.skipped_steps.erase(state_.skipped_steps.begin());
+  if (listed) return;
+  ++state_.skips_in_a_row;
+  const bool nonfinite = reason.ends_with("nan") || reason.ends_with("inf");
+  const bool stop = nonfinite && recipe_.on_bad_step.nonfinite == NonfinitePolicy::kStop;
+  if (!stop && state_.skips_in_a_row <= recipe_.on_bad_step.max_skips) {
+    Warn(fmt::format("step {} skipped: {}", state_.step + 1, reason));
+    return;
+  }
+  const std::string what = stop ? fmt::format("step {}: {}", state_.step + 1, reason)
+                                : fmt::format("{} bad steps in a row, the last: {}", state_.skips_in_a_row, reason);
+  if (nonfinite) {
+    // Weights that hold a NaN are to blame before anything else.
+    const Error named = model::NonFiniteError(origin_.config, store_.params(), origin_.config.num_hidden_layers - 1);
+    throw Error(what, named.what(), "finite losses and gradients",
+                "the last checkpoint is good: resume with a lower learning rate, or with on_bad_step.skip_steps");
+  }
+  throw Error(what, "", "steps like those before",
+              "the last checkpoint is good: resume with a lower learning rate, or with on_bad_step.skip_steps");
+}
+
+void Run::Step() {
+  const auto begin = std::chrono::steady_clock::now();
+  const StepValues values = schedule_.At(state_.tokens);
+  const data::Batch batch = stream_->Next(values.batch_size);
+  const std::vector<int64_t>& listed = recipe_.on_bad_step.skip_steps;
+  const bool skip = std::find(listed.begin(), listed.end(), state_.step + 1) != listed.end();
+  StepFigures figures{
+      .step = state_.step + 1, .tokens = state_.tokens + values.tokens, .values = values, .skipped = {}};
+  StepResult result;
+  if (skip) {
+    figures.skipped = "listed in on_bad_step.skip_steps";
+    result.losses.main = result.losses.balance = NAN;
+    Skip(figures.skipped, true);
+  } else {
+    result = runner_->ForwardBackward({.ids = batch.ids,
+                                       .sequences = batch.sequences,
+                                       .length = batch.length,
+                                       .isolate = batch.isolate_documents,
+                                       .starts = batch.starts},
+                                      values.mtp_loss_weight, recipe_.schedule.aux_loss_alpha);
+    figures.grad_norm = GradientNorm(ctx_, store_);
+    figures.skipped = BadStep(result, figures.grad_norm);
+    if (figures.skipped.empty()) {
+      AdamwStep(ctx_, store_,
+                {.lr = values.lr,
+                 .beta1 = recipe_.optimizer.beta1,
+                 .beta2 = recipe_.optimizer.beta2,
+                 .eps = recipe_.optimizer.eps,
+                 .weight_decay = recipe_.optimizer.weight_decay,
+                 .clip = recipe_.optimizer.clip,
+                 .ema_decay = recipe_.optimizer.ema_decay,
+                 .step = ++state_.optimizer_steps},
+                figures.grad_norm);
+      UpdateRouterBias(store_, result.sums.load, values.bias_update_speed);
+      state_.skips_in_a_row = 0;
+      Remember(state_.recent_losses, result.losses.main);
+      Remember(state_.recent_norms, figures.grad_norm);
+    } else {
+      Skip(figures.skipped, false);
+    }
+  }
+  state_.step += 1;
+  state_.tokens += values.tokens;
+  figures.seconds = Seconds(begin);
+  const double peak = PeakFlops();
+  figures.mfu = peak > 0 ? flops_per_token_ * static_cast<double>(values.tokens) / figures.seconds / peak : 0;
+  figures.result = &result;
+  figures.with_load = state_.step % recipe_.log.load_every == 0 || AtEnd();
+  json row = MetricsRow(figures, store_);
+  if (validation_ && (state_.step % recipe_.validation.every == 0 || AtEnd())) Validate(row);
+  log_->Write(row);
+  if (events_.on_step) events_.on_step(row, state_.step, StepsInAll(), Seconds(begin_));
+}
+
+double Run::ValidationLoss(json* mtp) {
+  validation_->Rewind();
+  model::ObjectiveSums sums;
+  model::TargetCounts targets;
+  for (int64_t left = recipe_.validation.sequences; left > 0;) {
+    const data::Batch batch = validation_->Next(std::min(left, recipe_.train.micro_batch));
+    if (batch.sequences == 0) break;
+    left -= batch.sequences;
+    const StepBatch step{.ids = batch.ids,
+                         .sequences = batch.sequences,
+                         .length = batch.length,
+                         .isolate = batch.isolate_documents,
+                         .starts = batch.starts};
+    sums.Add(runner_->Evaluate(step).sums);
+    targets.Add(model::CountTargets({.ids = batch.ids,
+                                     .sequences = batch.sequences,
+                                     .length = batch.length,
+                                     .isolate = batch.isolate_documents,
+                                     .starts = batch.starts},
+                                    runner_->transformer().mtp_depth()));
+  }
+  const model::Losses losses = model::LossesOf(sums, {.targets = targets, .sequences = 1});
+  if (mtp && !losses.mtp_depth.empty()) *mtp = losses.mtp_depth;
+  return losses.main;
+}
+
+void Run::Validate(json& row) {
+  json mtp;
+  row["val_loss"] = ValidationLoss(&mtp);
+  if (!mtp.is_null()) row["val_mtp_loss"] = std::move(mtp);
+}
+
+void Run::Save() {
+  state_.data_cursor = stream_->Cursor();
+  const auto begin = std::chrono::steady_clock::now();
+  const SavedState saved = SaveRunState(dir_.string(), store_, state_, recipe_.checkpoint.keep, ctx_.pool);
+  for (const std::string& w : saved.warnings) Warn(w);
+  saved_step_ = state_.step;
+  log_->Flush();
+  WriteReport();
+  Info(fmt::format("saved {} ({} in {:.2f} s)", saved.path, io::HumanBytes(saved.bytes), Seconds(begin)));
+}
+
+void Run::WriteReport() const {
+  report::TrainingNotes notes;
+  notes.title = "Training run " + fs::absolute(dir_).lexically_normal().filename().string();
+  const model::ParamCount count = model::CountParams(origin_.config);
+  notes.subtitle = fmt::format("{} parameters, {} of them active a token", count.main, count.activated);
+  notes.facts = {{"machine", CpuName()}, {"build", BuildCommit()}};
+  for (int64_t l = 0; l < origin_.config.num_hidden_layers + origin_.config.num_nextn_predict_layers; ++l) {
+    if (l >= origin_.config.first_k_dense_replace) notes.layer_names.push_back(fmt::format("layer {}", l));
+  }
+  notes.texts = {{"Recipe", state_.recipe_toml}};
+  io::WriteFileAtomically(Path("report.html"), report::TrainingReportHtml(log_->metrics_path(), notes));
+}
+
+void Run::Export() {
+  checkpoint::WriteOptions options;
+  options.precision =
+      recipe_.train.precision == Precision::kBf16 ? checkpoint::Precision::kBf16 : checkpoint::Precision::kF32;
+  options.force = true;
+  options.files = TokenizerFiles(origin_.tokenizer_path);
+  ExportModel(store_, origin_.config, Path("final"), options, false, ctx_.pool);
+  Info("wrote " + Path("final"));
+  if (!store_.policy().ema) return;
+  ExportModel(store_, origin_.config, Path("final-ema"), options, true, ctx_.pool);
+  Info("wrote " + Path("final-ema"));
+}
+
+RunResult Run::Execute(bool resume) {
+  Begin(resume);
+  if (AtEnd() && fs::exists(Path("final") + "/config.json")) {
+    Info(fmt::format("{} is finished: {} steps, {} tokens", dir_.string(), state_.step, state_.tokens));
+    return {.finished = true, .step = state_.step, .final_dir = Path("final")};
+  }
+  while (!AtEnd()) {
+    if (events_.should_stop && events_.should_stop()) {
+      if (saved_step_ != state_.step) Save();
+      return {.finished = false, .step = state_.step, .final_dir = ""};
+    }
+    Step();
+    if (recipe_.checkpoint.every > 0 && state_.step % recipe_.checkpoint.every == 0 && !AtEnd()) Save();
+  }
+  if (saved_step_ != state_.step) Save();
+  Export();
+  return {.finished = true, .step = state_.step, .final_dir = Path("final")};
+}
+
+}  // namespace
+
+RunResult RunTraining(Context& ctx, const Recipe& recipe, const std::string& out_dir, bool resume,
+                      const RunEvents& events) {
+  train::Validate(recipe);
+  if (!resume && !IsEmptyDirectory(out_dir)) {
+    throw Error(out_dir + " is not empty", "", "a new or empty directory for a new run",
+                "--resume goes on with the run that is there");
+  }
+  Origin origin = OpenOrigin(recipe, events);
+  CheckMemory(recipe, origin.config, AvailableMemory());
+  std::error_code error;
+  fs::create_directories(out_dir, error);
+  if (error) throw io::FileError("cannot make the run's directory", out_dir, error.value());
+  return Run(ctx, recipe, out_dir, events, std::move(origin)).Execute(resume);
+}
+
+}  // namespace fathom::train

@@ -191,6 +191,7 @@ const std::vector<std::pair<std::string, Maker>>& Makers() {
         {"linear", Linear}, {"transposed", Transposed}, {"attention", Attention}, {"latent", Latent}};
     all.insert(all.end(), GradientMakers().begin(), GradientMakers().end());
     all.insert(all.end(), RowMakers().begin(), RowMakers().end());
+    all.insert(all.end(), TrainingMakers().begin(), TrainingMakers().end());
     return all;
   }();
   return makers;
@@ -267,7 +268,18 @@ std::vector<std::pair<std::string, std::string>> DefaultSuite() {
                                                         {"combine", "t512n1024k8"},
                                                         {"embed", "t512n1024"},
                                                         {"cache", "t512n576:bf16"},
-                                                        {"quantize", "t512n1024"}}) {
+                                                        {"quantize", "t512n1024"},
+                                                        {"attention_backward", "t512h8s8dn64dr32dv64:bf16"},
+                                                        {"attention_backward", "t4096h8:bf16"},
+                                                        {"attention_backward", "t512h8s8dn64dr32dv64:f32"},
+                                                        {"norm_backward", "t4096n512"},
+                                                        {"swiglu_backward", "t4096n1536"},
+                                                        {"gate_backward", "t4096e64k6"},
+                                                        {"cross_entropy", "t512n8192"},
+                                                        {"embed_backward", "t4096n512"},
+                                                        {"adamw", "n50000000:f32"},
+                                                        {"adamw", "n50000000:bf16"},
+                                                        {"sum_of_squares", "n50000000"}}) {
     suite.emplace_back(op, problem);
   }
   return suite;

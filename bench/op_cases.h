@@ -13,6 +13,12 @@
 //   embed       t512n1024
 //   cache       t512n576:bf16                    rows written to the latent cache
 //   quantize    t512n1024                        rows to E4M3 in 1x128 tiles
+//   attention_backward t512h8s8:bf16             s sequences of t positions; dn128 dr64 dv128 may follow
+//   norm_backward swiglu_backward embed_backward t4096n512
+//   gate_backward t4096e64k6                     with the balance loss
+//   cross_entropy t512n8192                      rows and vocabulary
+//   adamw       n10000000:bf16                   values; moments f32 or bf16, with the bf16 copy
+//   sum_of_squares n10000000
 #pragma once
 
 #include <functional>
@@ -37,10 +43,11 @@ struct OpCase {
   std::function<std::vector<kernels::ByteSpan>(int64_t copy)> spans;  // for the read peak
 };
 
-// Makers of cases by op: those of row_cases.cpp and gradient_cases.cpp.
+// Makers of cases by op: those of row_cases.cpp, gradient_cases.cpp and training_cases.cpp.
 using Maker = OpCase (*)(Context&, const std::string& problem, double cold_bytes);
 const std::vector<std::pair<std::string, Maker>>& RowMakers();
 const std::vector<std::pair<std::string, Maker>>& GradientMakers();
+const std::vector<std::pair<std::string, Maker>>& TrainingMakers();
 
 // Bytes that no cache of this machine holds.
 double ColdBytes();

@@ -31,7 +31,15 @@ TEST_F(OpCases, EveryOpRunsOnEveryCopy) {
                                                                   {"combine", "t3n64k2"},
                                                                   {"embed", "t3n64"},
                                                                   {"cache", "t70n24:bf16"},
-                                                                  {"quantize", "t3n200"}};
+                                                                  {"quantize", "t3n200"},
+                                                                  {"attention_backward", "t70h2s2dn8dr4dv8:bf16"},
+                                                                  {"norm_backward", "t3n64"},
+                                                                  {"swiglu_backward", "t3n64"},
+                                                                  {"gate_backward", "t3e16k4"},
+                                                                  {"cross_entropy", "t3n64"},
+                                                                  {"embed_backward", "t3n64"},
+                                                                  {"adamw", "n1000:bf16"},
+                                                                  {"sum_of_squares", "n1000"}};
   std::set<std::string> seen;
   for (const auto& [op, problem] : small) {
     SCOPED_TRACE(op);
@@ -62,6 +70,11 @@ TEST_F(OpCases, CountsByHand) {
   EXPECT_EQ(weight.bytes, 2 * 4.0 * 40 * 50 * 2 + 4.0 * 3 * (40 + 50) * 2);  // dw is read and written
   // Queries at positions 4 .. 6 see 5 + 6 + 7 keys.
   EXPECT_EQ(MakeCase(ctx_, "attention", "t3l7h2dn8dr4dv6:f32", kCold).operations, 2.0 * 2 * (8 + 4 + 6) * 18);
+  // 1 + 2 + 3 pairs; scores, dQ and dK of 8 + 4, dP and dV of 6.
+  EXPECT_EQ(MakeCase(ctx_, "attention_backward", "t3h2s5dn8dr4dv6:f32", kCold).operations,
+            2.0 * 6 * 2 * 5 * (3 * 12 + 2 * 6));
+  // Read and written: weight, gradient and two moments; written: the copy.
+  EXPECT_EQ(MakeCase(ctx_, "adamw", "n100:bf16", kCold).bytes, 100 * (2 * (4 + 4 + 2 + 2) + 2.0));
   EXPECT_EQ(MakeCase(ctx_, "latent", "q2l70h3r16dr8:f32", kCold).operations, 2.0 * 2 * 3 * (16 + 16 + 8) * 70);
 }
 

@@ -162,7 +162,7 @@ struct Problem {
         }
       }
     }
-    for (double& v : b.dk_rope) v += 2 * 2 * kU;  // what was there
+    for (double& v : b.dk_rope) v += 2 * static_cast<double>(s.heads + 1) * kU;  // what was there
     return b;
   }
 };

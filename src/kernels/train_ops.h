@@ -114,7 +114,7 @@ void Balance(Context& ctx, Arena& scratch, std::span<const BalanceArgs> sequence
 
 // Gradients of Attention (ops.h), one sequence from its beginning: L = T. The arithmetic is recomputed from q, kv and
 // the rotated keys with the log-sum-exp that the forward pass left. kBf16: operands of the products are rounded to
-// bf16.
+// bf16. All sequences have the same `compute`. A value that is not finite may also reach others in its tile of 64.
 //   dq (T, heads, dn+dr)   assigned
 //   dkv (T, heads, dn+dv)  assigned
 //   dk_rope (T, dr)        accumulated: every head shares the rotated key

@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "cli/bench_model.h"
+#include "cli/bench_train.h"
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
 #include "cli/random_model.h"
@@ -24,7 +26,8 @@ struct BenchFlags {
   ModelOptions model;
   std::string dtype = "auto";
   BenchPlan plan;
-  bool json = false, no_decode = false, no_prefill = false;
+  TrainBenchPlan train_plan;
+  bool json = false, no_decode = false, no_prefill = false, train = false;
 };
 
 // A checkpoint, or a configuration with random weights in memory.
@@ -204,7 +207,73 @@ BenchResult TakeOutTooLong(BenchPlan& plan, const model::ModelConfig& config) {
   return rows;
 }
 
+// Only the configuration of MODEL matters.
+int RunTrain(const BenchFlags& o) {
+  const model::ModelConfig config = IsConfigFile(o.model.model) ? model::ReadConfigFile(o.model.model).config
+                                                                : checkpoint::Open(o.model.model).config();
+  ThreadPool pool(o.model.threads > 0 ? o.model.threads : DefaultThreadCount());
+  Context ctx{.pool = pool, .isa = ChooseIsa(o.model.force_isa), .verbose = {}};
+  const model::Compute compute =
+      o.model.compute == "auto" ? model::Compute::kBf16 : ChooseCompute(o.model.compute, config);
+  if (compute == model::Compute::kW8A8) throw Error("--train does not compute in w8a8", "", "bf16 or f32");
+  const bool show = StderrIsTerminal();
+  const TrainBenchResult r = RunTrainBench(ctx, config, compute, o.train_plan, [&](const std::string& what) {
+    if (show) std::fprintf(stderr, "\r\033[K%s ...", what.c_str());
+  });
+  if (show) std::fprintf(stderr, "\r\033[K");
+  const std::pair<const char*, double> phases[] = {{"forward", r.forward_seconds},
+                                                   {"head and loss", r.head_seconds},
+                                                   {"backward", r.backward_seconds},
+                                                   {"optimizer", r.optimizer_seconds}};
+  if (o.json) {
+    ordered_json j;
+    j["model"] = o.model.model;
+    j["machine"] = {{"cpu", CpuName()}, {"threads", pool.size()}, {"isa", Name(ctx.isa)}, {"commit", BuildCommit()}};
+    j["compute"] = kernels::Name(compute);
+    j["peak"] = Json(r.peaks);
+    ordered_json& t = j["train"];
+    t = {{"tokens_per_s", r.tokens_per_s},
+         {"mfu", r.mfu},
+         {"peak_bytes", r.peak_bytes},
+         {"planned_bytes", r.planned_bytes()},
+         {"sequences", o.train_plan.sequences},
+         {"length", o.train_plan.length},
+         {"micro_batch", o.train_plan.micro_batch},
+         {"moments", o.train_plan.moments},
+         {"steps", r.steps},
+         {"step_seconds", r.seconds},
+         {"flops_per_token", r.flops_per_token},
+         {"peak_tflop_s", r.peak_tera_per_s},
+         {"peak_unit", r.peak_unit}};
+    for (const auto& [name, s] : phases) {
+      std::string key = name;
+      std::replace(key.begin(), key.end(), ' ', '_');
+      t["phases"][key] = s / r.seconds;
+    }
+    Print(j.dump(2) + "\n");
+    return 0;
+  }
+  const model::ParamCount count = model::CountParams(config);
+  std::string t =
+      fmt::format("model    {}: {:.0f}M parameters, {:.0f}M active a token; {}, moments {}\n", o.model.model,
+                  static_cast<double>(count.main) * 1e-6, static_cast<double>(count.activated) * 1e-6,
+                  kernels::Name(compute), o.train_plan.moments);
+  t += fmt::format("machine  {}, {} thread{}, {}; commit {}\n", CpuName(), pool.size(), pool.size() == 1 ? "" : "s",
+                   Name(ctx.isa), BuildCommit());
+  t += fmt::format("train    {:.0f} tokens/s, {} x {} tokens a step of {:.3f} s (median of {})\n", r.tokens_per_s,
+                   o.train_plan.sequences, o.train_plan.length, r.seconds, r.steps);
+  t += fmt::format("         {} of the peak {:.3f} TFLOP/s ({}), {:.1f} MFLOP a token\n", Percent(r.mfu),
+                   r.peak_tera_per_s, r.peak_unit, r.flops_per_token * 1e-6);
+  for (const auto& [name, s] : phases) t += fmt::format("         {:<14} {:>5}\n", name, Percent(s / r.seconds));
+  t += fmt::format("memory   planned {} = program {} + weights, gradients, moments {} + activations {}; peak {}\n",
+                   io::HumanBytes(r.planned_bytes()), io::HumanBytes(r.program_bytes), io::HumanBytes(r.store_bytes),
+                   io::HumanBytes(r.work_bytes), io::HumanBytes(r.peak_bytes));
+  Print(t);
+  return 0;
+}
+
 int RunCommand(BenchFlags o) {
+  if (o.train) return RunTrain(o);
   Subject s;
   Load(o, s);
   if (o.no_decode) o.plan.contexts.clear();
@@ -262,6 +331,21 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   c->add_option("--seconds", o->plan.seconds, "Leave out cases that would not fit into this time")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  c->add_flag("--train", o->train, "Training steps instead: forward, backward, AdamW (bf16 unless --compute f32)");
+  c->add_option("--train-batch", o->train_plan.sequences, "Sequences of a training step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  c->add_option("--train-length", o->train_plan.length, "Tokens of a sequence")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  c->add_option("--micro-batch", o->train_plan.micro_batch, "Sequences computed at a time")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  c->add_option("--moments", o->train_plan.moments, "Type of Adam's moments")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+  c->add_flag("--full-recompute", o->train_plan.full_recompute, "Keep only each block's input for backward");
   c->add_flag("--json", o->json, "One JSON object instead of tables");
   c->footer(
       "Peaks (memory bandwidth, arithmetic) are measured between the steps of the work, on the bytes that the work\n"
@@ -269,6 +353,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  fathom bench models/story-16m\n"
       "  fathom bench configs/models/bench-773m.json --batch 1 --context 0,4096\n"
+      "  fathom bench configs/models/bench-train-106m.json --train\n"
       "  fathom bench MODEL --json > result.json\n");
   c->callback([o, &exit_code] { exit_code = RunCommand(*o); });
 }

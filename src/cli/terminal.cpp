@@ -28,6 +28,7 @@ void InstallSignalHandlers() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_DFL);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit of its size is an error of the write, which can be explained
 }
 
 bool Interrupted() { return g_signal.load() != 0; }

@@ -84,6 +84,7 @@ class Progress {
 };
 
 int RunTrain(const TrainFlags& flags) {
+  const GracefulInterrupt interrupt;
   train::Recipe recipe = train::ReadRecipe(flags.recipe);
   for (const std::string& assignment : flags.set) train::SetField(recipe, assignment);
   if (flags.print) {
@@ -95,7 +96,6 @@ int RunTrain(const TrainFlags& flags) {
   ThreadPool pool(flags.threads > 0 ? flags.threads : DefaultThreadCount());
   Context ctx{.pool = pool, .isa = ChooseIsa(flags.force_isa), .verbose = {}};
   Progress progress(recipe.log.every);
-  GracefulInterrupt interrupt;
   const train::RunEvents events{
       .on_info = [&](const std::string& line) { progress.Line(line); },
       .on_warning = [&](const std::string& line) { progress.Line("fathom: warning: " + line); },

@@ -7,31 +7,31 @@ namespace fathom::kernels {
 namespace {
 
 constexpr int64_t kLine = 64;
-constexpr int64_t kDepthBytes = 1 << 10;  // of a row of A that are multiplied at a time
-constexpr int64_t kBlockRows = 512;       // of C in a task, at most; with their A they fill half of the second cache
-constexpr int64_t kLeastRows = 128;       // where tasks are few
-constexpr int64_t kLeastColumns = 96;
-constexpr int64_t kGroupPanels = 12;  // of B that are packed at a time, half of it beside many rows
-constexpr int64_t kManyRows = 256;
+constexpr int64_t kBlockRows = 512;  // of C in a task, at most; with their A they fill half of the second cache
+constexpr int64_t kLeastRows = 64, kLeastColumns = 96;
+// Bytes of a row of A that are multiplied at a time, and panels of B that are packed at a time. Sources whose rows lie
+// along k are read in long pieces, the others in wide ones.
+constexpr int64_t kDepthBytes = 1 << 10, kTurnedDepthBytes = 1 << 9;
+constexpr int64_t kGroupPanels = 12, kTurnedGroupPanels = 32;
+constexpr int64_t kManyRows = 256;  // beside so many rows of A only half a group
 constexpr int64_t kStrip = 64;      // values of k that are turned at a time
-constexpr int64_t kPackRows = 128;  // of A in a packing task
-constexpr int64_t kTasksPerThread = 8;
-constexpr int64_t kMaxPackedBytes = 1 << 26;  // of A in the arena; more is packed by every task for itself
-constexpr int64_t kFetchAhead = 8;            // rows: gathered ones begin anywhere
+constexpr int64_t kTasksPerThread = 2;
+constexpr int64_t kFetchAhead = 8;  // rows: gathered ones begin anywhere
 
 // Rows and panels lie a cache line more apart than they are long: a power of two would put them all into one set of
 // the cache.
 struct alignas(64) Workspace {
   std::byte a[kBlockRows * (kDepthBytes + kLine)];
-  std::byte b[kGroupPanels * (kDepthBytes * kLanes + kLine)];
+  std::byte b[std::max(kGroupPanels * (kDepthBytes * kLanes + kLine),
+                       kTurnedGroupPanels*(kTurnedDepthBytes* kLanes + kLine))];
   std::byte strip[kStrip * kBlockRows * sizeof(float)];
-  float sums[kBlockRows * kGroupPanels * kLanes];
+  float sums[kBlockRows * kGroupPanels * kLanes];  // of C in bf16, or of the columns behind the last whole panel
 };
 
 int64_t ElementSize(const BlockJob& job) { return job.bf16 ? 2 : 4; }
-int64_t Depth(const BlockJob& job) { return kDepthBytes / ElementSize(job); }
+int64_t Depth(const BlockJob& job) { return (job.a_turned ? kTurnedDepthBytes : kDepthBytes) / ElementSize(job); }
 
-// Packed A: rows or panels of `k` values, ld elements apart.
+// Packed A: rows or panels, ld elements apart.
 struct PackedA {
   std::byte* data;
   int64_t ld;
@@ -44,15 +44,16 @@ struct PackedA {
   }
 };
 
+// Packed B: panels, ld elements apart.
+struct PackedB {
+  std::byte* data;
+  int64_t ld;
+};
+
 bool InPanels(const Tiles& tiles, const BlockJob& job) { return job.bf16 && job.a_turned && tiles.a_panels; }
 
-int64_t PackedLd(const BlockJob& job, bool panels, int64_t k) {
-  const int64_t line = kLine / ElementSize(job);
-  return RoundUp(panels ? k * kLanes : k, line) + line;
-}
-int64_t PackedBytes(const Tiles& tiles, const BlockJob& job) {
-  const bool panels = InPanels(tiles, job);
-  return (panels ? CeilDiv(job.m, kLanes) : job.m) * PackedLd(job, panels, job.k) * ElementSize(job);
+int64_t PackedLd(const BlockJob& job, bool panels) {
+  return Depth(job) * (panels ? kLanes : 1) + kLine / ElementSize(job);
 }
 
 // f(term, begin, end, at) for the values [begin, end) of each term that lie in [k, k_end); they begin at k + at.
@@ -81,7 +82,7 @@ void FloatRow(const Tiles& tiles, float* out, const std::byte* from, DType dtype
 void FetchRow(const BlockOperand& x, int64_t i, int64_t end, int64_t column, int64_t n) {
   if (i >= end) return;
   const std::byte* p = x.At(i, column);
-  for (int64_t b = 0; b < n * SizeOf(x.dtype); b += kLine) __builtin_prefetch(p + b);
+  for (int64_t b = 0; b < n * x.size(); b += kLine) __builtin_prefetch(p + b);
 }
 
 // Rows i and i + 1 (before `end`) of a float32 operand as a row of pairs of panels.
@@ -97,7 +98,7 @@ void PairFloats(const Tiles& tiles, uint16_t* out, int64_t ld, const BlockOperan
 // ---- A ----
 
 void PackTurned(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, int64_t begin, int64_t end, int64_t row,
-                int64_t rows, const PackedA& to, int64_t to_row, int64_t to_k, std::byte* strip) {
+                int64_t rows, const PackedA& to, int64_t to_k, std::byte* strip) {
   for (int64_t i = begin; i < end; i += kStrip) {
     const int64_t n = std::min(kStrip, end - i), at = to_k + i - begin;
     if (!job.bf16) {
@@ -105,30 +106,30 @@ void PackTurned(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, 
       for (int64_t j = 0; j < n; ++j) {
         FloatRow(tiles, values + j * rows, term.a.At(i + j, row), term.a.dtype, term.round, rows);
       }
-      tiles.transpose32(to.At(to_row, at), to.ld, values, rows, n, rows);
+      tiles.transpose32(to.At(0, at), to.ld, values, rows, n, rows);
       continue;
     }
-    uint16_t* panels = reinterpret_cast<uint16_t*>(to.panels ? to.At(to_row, at) : strip);
+    uint16_t* panels = reinterpret_cast<uint16_t*>(to.panels ? to.At(0, at) : strip);
     const int64_t ld = to.panels ? to.ld : kStrip * kLanes;
     for (int64_t j = 0; j < n; j += 2) {
       PairFloats(tiles, panels + j * kLanes, ld, term.a, i + j, end, row, rows);
     }
     for (int64_t r = 0; !to.panels && r < rows; r += kLanes) {
-      tiles.transpose32(to.At(to_row + r, at), to.ld / 2, panels + r / kLanes * ld, kLanes, CeilDiv(n, 2),
+      tiles.transpose32(to.At(r, at), to.ld / 2, panels + r / kLanes * ld, kLanes, CeilDiv(n, 2),
                         std::min(kLanes, rows - r));
     }
   }
 }
 
-// Rows [row, row + rows), values [k, k_end) of A to row `to_row`, value `to_k` of `to`.
+// Rows [row, row + rows), values [k, k_end) of A.
 void PackA(const Tiles& tiles, const BlockJob& job, int64_t row, int64_t rows, int64_t k, int64_t k_end,
-           const PackedA& to, int64_t to_row, int64_t to_k, std::byte* strip) {
+           const PackedA& to, std::byte* strip) {
   ForTerms(job, k, k_end, [&](const BlockTerm& term, int64_t begin, int64_t end, int64_t at) {
-    if (job.a_turned) return PackTurned(tiles, job, term, begin, end, row, rows, to, to_row, to_k + at, strip);
+    if (job.a_turned) return PackTurned(tiles, job, term, begin, end, row, rows, to, at, strip);
     const int64_t n = end - begin;
     for (int64_t r = 0; r < rows; ++r) {
       const std::byte* from = term.a.At(row + r, begin);
-      std::byte* out = to.At(to_row + r, to_k + at);
+      std::byte* out = to.At(r, at);
       if (!job.bf16) {
         FloatRow(tiles, reinterpret_cast<float*>(out), from, term.a.dtype, term.round, n);
         continue;
@@ -143,14 +144,9 @@ void PackA(const Tiles& tiles, const BlockJob& job, int64_t row, int64_t rows, i
 
 // ---- B ----
 
-struct PackedB {
-  std::byte* data;
-  int64_t ld;
-};
-
 void PackRowsF32(const Tiles& tiles, const BlockTerm& term, int64_t begin, int64_t end, int64_t column, int64_t n,
                  float* out, int64_t ld) {
-  float row[kGroupPanels * kLanes];
+  float row[kTurnedGroupPanels * kLanes];
   std::fill(row + n, row + RoundUp(n, kLanes), 0.0f);
   for (int64_t i = begin; i < end; ++i, out += kLanes) {
     FloatRow(tiles, row, term.b.At(i, column), term.b.dtype, term.round, n);
@@ -199,16 +195,15 @@ void PackB(const Tiles& tiles, const BlockJob& job, int64_t k, int64_t k_end, in
 
 // ---- C ----
 
-void Multiply(const Tiles& tiles, const BlockJob& job, float* c, int64_t ldc, const PackedA& a, int64_t row, int64_t k,
-              int64_t rows, int64_t n, const PackedB& b, int64_t panel, int64_t panels, bool accumulate) {
+void Multiply(const Tiles& tiles, const BlockJob& job, float* c, int64_t ldc, const PackedA& a, int64_t rows, int64_t n,
+              const PackedB& b, int64_t panel, int64_t panels, bool accumulate) {
   const std::byte* from = b.data + panel * b.ld * ElementSize(job);
   if (job.bf16) {
-    tiles.mul_bf16({c, ldc, reinterpret_cast<const uint16_t*>(a.At(row, k)), a.ld,
-                    reinterpret_cast<const uint16_t*>(from), b.ld, rows, n / 2, panels, 1.0f, nullptr, accumulate,
-                    false, a.panels});
+    tiles.mul_bf16({c, ldc, reinterpret_cast<const uint16_t*>(a.data), a.ld, reinterpret_cast<const uint16_t*>(from),
+                    b.ld, rows, n / 2, panels, 1.0f, nullptr, accumulate, false, a.panels});
   } else {
-    tiles.mul_f32({c, ldc, reinterpret_cast<const float*>(a.At(row, k)), a.ld, reinterpret_cast<const float*>(from),
-                   b.ld, rows, n, panels, 1.0f, nullptr, accumulate});
+    tiles.mul_f32({c, ldc, reinterpret_cast<const float*>(a.data), a.ld, reinterpret_cast<const float*>(from), b.ld,
+                   rows, n, panels, 1.0f, nullptr, accumulate});
   }
 }
 
@@ -216,31 +211,30 @@ struct Ranges {
   int64_t row, rows, column, columns;
 };
 
-// C of some rows and a group of columns (+)= A B for n values of k. A's row and value stand at (a_row, a_k).
-void MultiplyGroup(const Tiles& tiles, const BlockJob& job, const Ranges& r, const PackedA& a, int64_t a_row,
-                   int64_t a_k, int64_t n, const PackedB& b, bool first, Workspace* space) {
-  if (job.c_dtype == DType::kBF16) {
-    Multiply(tiles, job, space->sums, kGroupPanels * kLanes, a, a_row, a_k, r.rows, n, b, 0, CeilDiv(r.columns, kLanes),
-             !first);
-    return;
-  }
-  const bool accumulate = job.accumulate || !first;
-  const int64_t panels = r.columns / kLanes, rest = r.columns % kLanes;
-  float* c = static_cast<float*>(job.c) + r.row * job.ldc + r.column;
-  if (panels > 0) Multiply(tiles, job, c, job.ldc, a, a_row, a_k, r.rows, n, b, 0, panels, accumulate);
-  if (rest == 0) return;
-  Multiply(tiles, job, space->sums, kLanes, a, a_row, a_k, r.rows, n, b, panels, 1, false);
-  for (int64_t i = 0; i < r.rows; ++i) {
-    float* to = c + i * job.ldc + panels * kLanes;
-    const float* sum = space->sums + i * kLanes;
-    for (int64_t j = 0; j < rest; ++j) to[j] = accumulate ? to[j] + sum[j] : sum[j];
-  }
-}
-
 void StoreRounded(const Tiles& tiles, const BlockJob& job, const Ranges& r, const float* sums) {
   for (int64_t i = 0; i < r.rows; ++i) {
     tiles.round_bf16(static_cast<uint16_t*>(job.c) + (r.row + i) * job.ldc + r.column, sums + i * kGroupPanels * kLanes,
                      r.columns);
+  }
+}
+
+// C of some rows and a group of columns (+)= A B for n values of k.
+void MultiplyGroup(const Tiles& tiles, const BlockJob& job, const Ranges& r, const PackedA& a, const PackedB& b,
+                   int64_t n, bool first, float* sums) {
+  if (job.c_dtype == DType::kBF16) {
+    Multiply(tiles, job, sums, kGroupPanels * kLanes, a, r.rows, n, b, 0, CeilDiv(r.columns, kLanes), false);
+    return StoreRounded(tiles, job, r, sums);
+  }
+  const bool accumulate = job.accumulate || !first;
+  const int64_t panels = r.columns / kLanes, rest = r.columns % kLanes;
+  float* c = static_cast<float*>(job.c) + r.row * job.ldc + r.column;
+  if (panels > 0) Multiply(tiles, job, c, job.ldc, a, r.rows, n, b, 0, panels, accumulate);
+  if (rest == 0) return;
+  Multiply(tiles, job, sums, kLanes, a, r.rows, n, b, panels, 1, false);
+  for (int64_t i = 0; i < r.rows; ++i) {
+    float* to = c + i * job.ldc + panels * kLanes;
+    const float* sum = sums + i * kLanes;
+    for (int64_t j = 0; j < rest; ++j) to[j] = accumulate ? to[j] + sum[j] : sum[j];
   }
 }
 
@@ -257,17 +251,23 @@ void ZeroRows(const BlockJob& job, const Ranges& r) {
 BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks) {
   constexpr int64_t kRowStep = 32, kColumnStep = 3 * kLanes;  // of the products' blocks
   BlockCut cut;
-  const int64_t m_blocks = CeilDiv(m, kBlockRows), n_blocks = std::min(CeilDiv(tasks, m_blocks), n / kLeastColumns);
-  cut.columns = n_blocks > 1 ? RoundUp(CeilDiv(n, n_blocks), kColumnStep) : n;
-  cut.n_blocks = CeilDiv(n, cut.columns);
-  cut.rows = RoundUp(CeilDiv(m, m_blocks), kRowStep);
-  if (m_blocks * cut.n_blocks < tasks) {
-    const int64_t wanted = RoundUp(CeilDiv(m, CeilDiv(tasks, cut.n_blocks)), kRowStep);
-    cut.rows = std::min(cut.rows, std::max(kLeastRows, wanted));
+  cut.rows = RoundUp(CeilDiv(m, CeilDiv(m, kBlockRows)), kRowStep);
+  cut.columns = n;
+  const auto count = [&] { return (cut.m_blocks = CeilDiv(m, cut.rows)) * (cut.n_blocks = CeilDiv(n, cut.columns)); };
+  while (count() < tasks) {
+    const bool halve_rows = cut.rows >= 2 * kLeastRows, halve_columns = cut.columns >= 2 * kLeastColumns;
+    if (halve_columns && (!halve_rows || cut.columns >= cut.rows)) {
+      cut.columns = RoundUp(CeilDiv(cut.columns, 2), kColumnStep);
+    } else if (halve_rows) {
+      cut.rows = RoundUp(CeilDiv(cut.rows, 2), kRowStep);
+    } else {
+      break;
+    }
   }
-  cut.m_blocks = CeilDiv(m, cut.rows);
   return cut;
 }
+
+bool FitsBf16(int64_t k) { return k <= kDepthBytes / 2; }
 
 int64_t BlockScratch() { return static_cast<int64_t>(sizeof(Workspace)); }
 
@@ -276,28 +276,23 @@ void RunBlock(const Tiles& tiles, const BlockJob& job, const BlockCut& cut, int6
   const int64_t row = task / cut.n_blocks * cut.rows, rows = std::min(cut.rows, job.m - row);
   const int64_t column = task % cut.n_blocks * cut.columns, columns = std::min(cut.columns, job.n - column);
   if (job.k == 0) return ZeroRows(job, {row, rows, column, columns});
-  const bool panels = InPanels(tiles, job), packed = job.a != nullptr;
-  const int64_t depth = Depth(job), group = (rows > kManyRows ? kGroupPanels / 2 : kGroupPanels) * kLanes;
-  const PackedA a = packed ? PackedA{static_cast<std::byte*>(job.a), job.lda, panels, ElementSize(job)}
-                           : PackedA{space->a, PackedLd(job, panels, depth), panels, ElementSize(job)};
-  const PackedB b{space->b, PackedLd(job, true, depth)};
-  const auto multiply = [&](int64_t c, int64_t k) {
-    const Ranges part{row, rows, c, std::min(group, column + columns - c)};
-    const int64_t n = std::min(depth, job.k - k);
-    PackB(tiles, job, k, k + n, c, part.columns, b, space->strip);
-    MultiplyGroup(tiles, job, part, a, packed ? row : 0, packed ? k : 0, n, b, k == 0, space);
-    if (job.c_dtype == DType::kBF16 && k + n == job.k) StoreRounded(tiles, job, part, space->sums);
-  };
-  if (packed) {
-    for (int64_t c = column; c < column + columns; c += group) {
-      for (int64_t k = 0; k < job.k; k += depth) multiply(c, k);
-    }
-    return;
-  }
-  FATHOM_CHECK(job.c_dtype == DType::kF32);
+  const int64_t depth = Depth(job);
+  FATHOM_CHECK(job.c_dtype == DType::kF32 || (job.k <= depth && !job.accumulate && !job.a_turned));
+  const int64_t group = (job.a_turned       ? kTurnedGroupPanels
+                         : rows > kManyRows ? kGroupPanels / 2
+                                            : kGroupPanels) *
+                        kLanes;
+  const bool panels = InPanels(tiles, job);
+  const PackedA a{space->a, PackedLd(job, panels), panels, ElementSize(job)};
+  const PackedB b{space->b, PackedLd(job, true)};
   for (int64_t k = 0; k < job.k; k += depth) {
-    PackA(tiles, job, row, rows, k, std::min(k + depth, job.k), a, 0, 0, space->strip);
-    for (int64_t c = column; c < column + columns; c += group) multiply(c, k);
+    const int64_t n = std::min(depth, job.k - k);
+    PackA(tiles, job, row, rows, k, k + n, a, space->strip);
+    for (int64_t c = column; c < column + columns; c += group) {
+      const Ranges part{row, rows, c, std::min(group, column + columns - c)};
+      PackB(tiles, job, k, k + n, c, part.columns, b, space->strip);
+      MultiplyGroup(tiles, job, part, a, b, n, k == 0, space->sums);
+    }
   }
 }
 
@@ -305,51 +300,22 @@ void RunBlocks(const Tiles& tiles, Context& ctx, Arena& scratch, const BlockCall
   struct Plan {
     BlockJob job;
     BlockCut cut;
-    int64_t first_task, first_packing;
+    int64_t first_task;
   };
   const ArenaScope scope(scratch);
   Plan* plans = scratch.Take<Plan>(call.jobs);
   const int64_t threads = ctx.pool.size();
   std::byte* thread_scratch = scratch.Take<std::byte>(BlockScratch() * threads);
-  int64_t count = 0, tasks = 0, bytes = 0;
+  if (scratch.planning()) return;
+  int64_t count = 0, tasks = 0;
   for (int64_t i = 0; i < call.jobs; ++i) {
     const BlockJob job = call.job(tiles, call.source, i);
-    if (job.m == 0 || job.n == 0 || (job.k == 0 && job.accumulate)) continue;
-    bytes += PackedBytes(tiles, job);
-    const BlockCut cut = CutBlocks(job.m, job.n, 1);
-    if (!scratch.planning()) new (plans + count++) Plan{job, cut, tasks, 0};
-    tasks += cut.tasks();
+    if (job.m > 0 && job.n > 0 && (job.k > 0 || !job.accumulate)) new (plans + count++) Plan{job, {}, 0};
   }
-  // With rows dealt out to jobs otherwise than planned, their bytes come to no more than was planned.
-  std::byte* packed = scratch.Take<std::byte>(std::min(bytes, kMaxPackedBytes));
-  if (scratch.planning() || count == 0) return;
-
-  if (tasks < kTasksPerThread * threads) {
-    const int64_t wanted = CeilDiv(kTasksPerThread * threads, count);
-    int64_t packings = 0;
-    tasks = 0;
-    for (Plan* plan = plans; plan < plans + count; ++plan) {
-      BlockJob& job = plan->job;
-      plan->cut = CutBlocks(job.m, job.n, wanted);
-      plan->first_task = tasks;
-      tasks += plan->cut.tasks();
-      plan->first_packing = packings;
-      if (bytes > kMaxPackedBytes || job.k == 0) continue;
-      job.a = packed;
-      job.lda = PackedLd(job, InPanels(tiles, job), job.k);
-      packed += PackedBytes(tiles, job);
-      packings += CeilDiv(job.m, kPackRows) * CeilDiv(job.k, Depth(job));
-    }
-    ctx.pool.ParallelFor(packings, [&](int64_t task, int thread) {
-      const Plan* after = std::upper_bound(plans, plans + count, task,
-                                           [](int64_t t, const Plan& plan) { return t < plan.first_packing; });
-      const BlockJob& job = (after - 1)->job;
-      const int64_t depth = Depth(job), depths = CeilDiv(job.k, depth), at = task - (after - 1)->first_packing;
-      const int64_t row = at / depths * kPackRows, k = at % depths * depth;
-      const PackedA to{static_cast<std::byte*>(job.a), job.lda, InPanels(tiles, job), ElementSize(job)};
-      Workspace* space = reinterpret_cast<Workspace*>(thread_scratch + thread * BlockScratch());
-      PackA(tiles, job, row, std::min(kPackRows, job.m - row), k, std::min(k + depth, job.k), to, row, k, space->strip);
-    });
+  for (Plan* plan = plans; plan < plans + count; ++plan) {
+    plan->cut = CutBlocks(plan->job.m, plan->job.n, CeilDiv(kTasksPerThread * threads, count));
+    plan->first_task = tasks;
+    tasks += plan->cut.tasks();
   }
   ctx.pool.ParallelFor(tasks, [&](int64_t task, int thread) {
     const Plan* after =

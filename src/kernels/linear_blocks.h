@@ -3,11 +3,11 @@
 // (linear_tiles.cpp) are such products. Private to kernels/.
 //
 // A task is a block of rows of C and some or all of its columns. For each depth of k it packs its rows of A, then B by
-// groups of columns, which stay in the second cache while the rows of A pass. Where tasks that share rows of A would
-// pack them again and again, A is packed before, in a region of its own.
+// groups of columns, which stay in the second cache while the rows of A pass. Tasks are few and large: what several of
+// them need, each packs for itself, straight from its source, so that nothing packed goes through the memory.
 //
-// k runs through all terms, each begun at an even place for bf16 (padded with zeros), and is cut every kDepthBytes: the
-// order of a sum depends on the shapes only, not on blocks, tasks and threads.
+// k runs through all terms, each begun at an even place for bf16 (padded with zeros), and is cut at fixed distances:
+// the order of a sum depends on the shapes only, not on blocks, tasks and threads.
 #pragma once
 
 #include "kernels/linear_tiles.h"
@@ -21,8 +21,9 @@ struct BlockOperand {
   int64_t ld = 0;
   const int32_t* rows = nullptr;
 
+  int64_t size() const { return dtype == DType::kF32 ? 4 : 2; }
   const std::byte* At(int64_t i, int64_t j) const {
-    return static_cast<const std::byte*>(data) + ((rows ? rows[i] : i) * ld + j) * SizeOf(dtype);
+    return static_cast<const std::byte*>(data) + ((rows ? rows[i] : i) * ld + j) * size();
   }
 };
 
@@ -35,7 +36,7 @@ struct BlockTerm {
 struct BlockJob {
   void* c = nullptr;
   int64_t ldc = 0;
-  DType c_dtype = DType::kF32;  // or kBF16, then A is packed before and not accumulated to
+  DType c_dtype = DType::kF32;  // or kBF16: then FitsBf16(k), not accumulated, A not turned
   bool accumulate = false;      // C +=
   int64_t m = 0, n = 0;
   int64_t k = 0;          // of all terms, see PaddedK
@@ -45,12 +46,11 @@ struct BlockJob {
   int64_t terms = 1;
   BlockTerm (*term)(const void* source, int64_t i) = nullptr;
   const void* source = nullptr;
-  // A as the products take it, if it is packed before: rows lda apart, or panels (a_turned with Tiles::a_panels).
-  void* a = nullptr;
-  int64_t lda = 0;
 };
 
 inline int64_t PaddedK(int64_t k, bool bf16) { return bf16 ? RoundUp(k, 2) : k; }
+
+bool FitsBf16(int64_t k);
 
 // How a job is cut into tasks.
 struct BlockCut {
@@ -59,7 +59,7 @@ struct BlockCut {
 
   int64_t tasks() const { return m_blocks * n_blocks; }
 };
-// Blocks of rows, all columns together; or with at least `tasks` tasks if the shape allows it.
+// At least `tasks` tasks, if that does not make them too small.
 BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks);
 
 // Scratch of a task, aligned to 64 bytes.

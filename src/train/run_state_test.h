@@ -47,8 +47,9 @@ inline void FillStep(ParamStore& store, int64_t step) {
   const auto word = static_cast<uint32_t>(step);
   for (const StateArrays& a : ArraysOf(store)) {
     for (size_t i = 0; i < a.specs.size(); ++i) {
-      auto* bytes = static_cast<char*>(a.data[i]);
-      for (int64_t at = 0; at < a.specs[i].bytes(); ++at) bytes[at] = static_cast<char>(word >> (8 * (at % 4)));
+      auto* words = static_cast<uint16_t*>(a.data[i]);
+      for (int64_t at = 0; at < a.specs[i].bytes() / 2; ++at)
+        words[at] = static_cast<uint16_t>(word >> (16 * (at % 2)));
     }
   }
 }

@@ -187,6 +187,7 @@ class InputCase : public Case {
   std::vector<TestWeight> weights_;
 };
 
+// Jobs 2 i and 2 i + 1 share their x.
 class WeightCase : public Case {
  public:
   WeightCase(const LinearProblem& p, bool gathered, bool exact, uint64_t seed) : p_(p) {
@@ -202,7 +203,7 @@ class WeightCase : public Case {
   void Call(const Tiles* tiles, Context& ctx, Arena& arena, float* out) const override {
     std::vector<LinearBackwardWeightJob> jobs;
     for (int64_t j = 0; j < p_.jobs; ++j) {
-      const Rows &dy = dy_[static_cast<size_t>(j)], &x = x_[static_cast<size_t>(j)];
+      const Rows &dy = dy_[static_cast<size_t>(j)], &x = X(j);
       jobs.push_back({.dw = out + j * p_.n * p_.k,
                       .n = p_.n,
                       .k = p_.k,
@@ -225,7 +226,7 @@ class WeightCase : public Case {
         for (int64_t r = 0; r < p_.n; ++r) {
           const double dy = 1.01 * std::fabs(dy_[static_cast<size_t>(j)].Row(i)[r]);
           double* row = sums.data() + (j * p_.n + r) * p_.k;
-          for (int64_t c = 0; c < p_.k; ++c) row[c] += dy * std::fabs(x_[static_cast<size_t>(j)].Row(i)[c]) + 1e-30;
+          for (int64_t c = 0; c < p_.k; ++c) row[c] += dy * std::fabs(X(j).Row(i)[c]) + 1e-30;
         }
       }
     }
@@ -234,6 +235,8 @@ class WeightCase : public Case {
   int64_t depth() const override { return p_.m; }
 
  private:
+  const Rows& X(int64_t j) const { return x_[static_cast<size_t>(j / 2 * 2)]; }
+
   LinearProblem p_;
   std::vector<Rows> dy_, x_;
 };

@@ -246,6 +246,17 @@ void ZeroRows(const BlockJob& job, const Ranges& r) {
   }
 }
 
+// Jobs with the same B, such as the gradients of gate_proj and up_proj.
+bool SameB(const BlockJob& x, const BlockJob& y) {
+  if (x.terms != 1 || y.terms != 1 || x.k != y.k || x.n != y.n || x.bf16 != y.bf16 || x.b_turned != y.b_turned ||
+      x.a_turned != y.a_turned) {
+    return false;
+  }
+  const BlockTerm s = x.term(x.source, 0), t = y.term(y.source, 0);
+  return s.b.data == t.b.data && s.b.rows == t.b.rows && s.b.ld == t.b.ld && s.b.dtype == t.b.dtype &&
+         s.round == t.round && s.k == t.k;
+}
+
 }  // namespace
 
 BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks) {
@@ -271,11 +282,18 @@ bool FitsBf16(int64_t k) { return k <= kDepthBytes / 2; }
 
 int64_t BlockScratch() { return static_cast<int64_t>(sizeof(Workspace)); }
 
-void RunBlock(const Tiles& tiles, const BlockJob& job, const BlockCut& cut, int64_t task, std::byte* scratch) {
+void RunBlock(const Tiles& tiles, std::span<const BlockJob> jobs, const BlockCut& cut, int64_t task,
+              std::byte* scratch) {
   Workspace* space = reinterpret_cast<Workspace*>(scratch);
-  const int64_t row = task / cut.n_blocks * cut.rows, rows = std::min(cut.rows, job.m - row);
+  const BlockJob& job = jobs.front();
   const int64_t column = task % cut.n_blocks * cut.columns, columns = std::min(cut.columns, job.n - column);
-  if (job.k == 0) return ZeroRows(job, {row, rows, column, columns});
+  const int64_t row = task / cut.n_blocks * cut.rows;
+  int64_t rows = 0;
+  for (const BlockJob& j : jobs) {
+    const int64_t height = std::min(cut.rows, j.m - row);
+    if (j.k == 0) ZeroRows(j, {row, height, column, columns});
+    rows += height;
+  }
   const int64_t depth = Depth(job);
   FATHOM_CHECK(job.c_dtype == DType::kF32 || (job.k <= depth && !job.accumulate && !job.a_turned));
   const int64_t group = (job.a_turned       ? kTurnedGroupPanels
@@ -283,45 +301,66 @@ void RunBlock(const Tiles& tiles, const BlockJob& job, const BlockCut& cut, int6
                                             : kGroupPanels) *
                         kLanes;
   const bool panels = InPanels(tiles, job);
-  const PackedA a{space->a, PackedLd(job, panels), panels, ElementSize(job)};
   const PackedB b{space->b, PackedLd(job, true)};
+  // The jobs' rows of A lie one after the other.
+  const auto each = [&](const auto& f) {
+    PackedA a{space->a, PackedLd(job, panels), panels, ElementSize(job)};
+    for (const BlockJob& j : jobs) {
+      const int64_t height = std::min(cut.rows, j.m - row);
+      f(j, height, a);
+      a.data = a.At(RoundUp(height, kLanes), 0);
+    }
+  };
   for (int64_t k = 0; k < job.k; k += depth) {
     const int64_t n = std::min(depth, job.k - k);
-    PackA(tiles, job, row, rows, k, k + n, a, space->strip);
+    each([&](const BlockJob& j, int64_t height, const PackedA& a) {
+      PackA(tiles, j, row, height, k, k + n, a, space->strip);
+    });
     for (int64_t c = column; c < column + columns; c += group) {
-      const Ranges part{row, rows, c, std::min(group, column + columns - c)};
-      PackB(tiles, job, k, k + n, c, part.columns, b, space->strip);
-      MultiplyGroup(tiles, job, part, a, b, n, k == 0, space->sums);
+      const int64_t width = std::min(group, column + columns - c);
+      PackB(tiles, job, k, k + n, c, width, b, space->strip);
+      each([&](const BlockJob& j, int64_t height, const PackedA& a) {
+        MultiplyGroup(tiles, j, {row, height, c, width}, a, b, n, k == 0, space->sums);
+      });
     }
   }
 }
 
 void RunBlocks(const Tiles& tiles, Context& ctx, Arena& scratch, const BlockCall& call) {
   struct Plan {
-    BlockJob job;
+    int64_t first_job, jobs;
     BlockCut cut;
     int64_t first_task;
   };
   const ArenaScope scope(scratch);
+  BlockJob* jobs = scratch.Take<BlockJob>(call.jobs);
   Plan* plans = scratch.Take<Plan>(call.jobs);
   const int64_t threads = ctx.pool.size();
   std::byte* thread_scratch = scratch.Take<std::byte>(BlockScratch() * threads);
   if (scratch.planning()) return;
-  int64_t count = 0, tasks = 0;
+  int64_t job_count = 0, count = 0, tasks = 0;
   for (int64_t i = 0; i < call.jobs; ++i) {
     const BlockJob job = call.job(tiles, call.source, i);
-    if (job.m > 0 && job.n > 0 && (job.k > 0 || !job.accumulate)) new (plans + count++) Plan{job, {}, 0};
+    if (job.m > 0 && job.n > 0 && (job.k > 0 || !job.accumulate)) new (jobs + job_count++) BlockJob(job);
   }
-  for (Plan* plan = plans; plan < plans + count; ++plan) {
-    plan->cut = CutBlocks(plan->job.m, plan->job.n, CeilDiv(kTasksPerThread * threads, count));
-    plan->first_task = tasks;
+  const int64_t wanted = job_count == 0 ? 0 : CeilDiv(kTasksPerThread * threads, job_count);
+  for (int64_t i = 0; i < job_count;) {
+    Plan* plan = new (plans + count++) Plan{i, 1, CutBlocks(jobs[i].m, jobs[i].n, wanted), tasks};
+    int64_t rows = RoundUp(jobs[i].m, kLanes);
+    for (++i; wanted == 1 && plan->cut.tasks() == 1 && i < job_count && SameB(jobs[i - 1], jobs[i]); ++i) {
+      rows += RoundUp(jobs[i].m, kLanes);
+      if (rows > kBlockRows) break;
+      plan->cut.rows = std::max(plan->cut.rows, jobs[i].m);
+      ++plan->jobs;
+    }
     tasks += plan->cut.tasks();
   }
   ctx.pool.ParallelFor(tasks, [&](int64_t task, int thread) {
     const Plan* after =
         std::upper_bound(plans, plans + count, task, [](int64_t t, const Plan& plan) { return t < plan.first_task; });
     const Plan& plan = *(after - 1);
-    RunBlock(tiles, plan.job, plan.cut, task - plan.first_task, thread_scratch + thread * BlockScratch());
+    RunBlock(tiles, {jobs + plan.first_job, static_cast<size_t>(plan.jobs)}, plan.cut, task - plan.first_task,
+             thread_scratch + thread * BlockScratch());
   });
 }
 

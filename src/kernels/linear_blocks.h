@@ -64,7 +64,9 @@ BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks);
 
 // Scratch of a task, aligned to 64 bytes.
 int64_t BlockScratch();
-void RunBlock(const Tiles& tiles, const BlockJob& job, const BlockCut& cut, int64_t task, std::byte* scratch);
+// Several jobs: of the same B, none with more rows than the cut's one block; their rows come to no more than 512.
+void RunBlock(const Tiles& tiles, std::span<const BlockJob> jobs, const BlockCut& cut, int64_t task,
+              std::byte* scratch);
 
 // All jobs of a call: `job(source, i)` for i < jobs. Empty ones (m or n 0) are skipped; with k = 0 C is zeroed.
 struct BlockCall {

@@ -29,7 +29,7 @@ nlohmann::json MetricsRow(const StepFigures& figures, const ParamStore& store);
 
 class RunLog {
  public:
-  // step > 0: goes on after that step.
+  // resumed: goes on after that step, which is 0 where nothing was saved.
   RunLog(const std::string& dir, int64_t step, bool resumed, bool tensorboard);
   void Write(const nlohmann::json& row);
   void Flush();

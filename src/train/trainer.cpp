@@ -12,13 +12,14 @@
 #include "core/machine.h"
 #include "data/batches.h"
 #include "io/file.h"
+#include "io/pending_directory.h"
 #include "kernels/peak.h"
 #include "model/config.h"
-#include "model/nonfinite.h"
 #include "report/training_report.h"
 #include "tokenizer/model_files.h"
 #include "train/export_model.h"
 #include "train/flops.h"
+#include "train/memory_check.h"
 #include "train/optimizer.h"
 #include "train/run_log.h"
 #include "train/run_state.h"
@@ -34,7 +35,6 @@ constexpr size_t kRecentSteps = 32;      // that the spike policy's medians are 
 constexpr size_t kFewestForMedian = 8;   // before which nothing is a spike
 constexpr int64_t kStateHistory = 1000;  // skipped steps that the state remembers
 constexpr int64_t kPeakEvery = 16;       // steps between two pieces of the arithmetic meter
-constexpr double kMemoryReserve = 0.05;  // of the memory that is free, left to others
 
 double Seconds(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
@@ -107,63 +107,41 @@ std::vector<std::pair<std::string, std::string>> TokenizerFiles(const std::strin
   return files;
 }
 
-StorePolicy PolicyOf(const Recipe& recipe) {
-  return {.compute = recipe.train.precision == Precision::kBf16 ? model::Compute::kBf16 : model::Compute::kF32,
-          .moments = recipe.train.optimizer_moments == MomentType::kBf16 ? DType::kBF16 : DType::kF32,
-          .ema = recipe.optimizer.ema_decay > 0};
-}
-
-// Refuses what does not fit before any of it is taken, and says what would.
-void CheckMemory(const Recipe& recipe, const model::ModelConfig& config, int64_t available) {
-  if (available < 0) return;
-  const int64_t store = ParamStore::Bytes(config, PolicyOf(recipe));
-  const int64_t most = static_cast<int64_t>(static_cast<double>(available) * (1 - kMemoryReserve));
-  if (store <= most) return;
-  StorePolicy less = PolicyOf(recipe);
-  less.moments = DType::kBF16;
-  less.ema = false;
-  const int64_t least = ParamStore::Bytes(config, less);
-  throw Error("the model's training state does not fit into memory",
-              fmt::format("{} for weights, gradients and moments", io::HumanBytes(store)),
-              fmt::format("at most {}, what is free", io::HumanBytes(most)),
-              least <= most ? fmt::format("train.optimizer_moments = \"bf16\" and no optimizer.ema_decay need {}",
-                                          io::HumanBytes(least))
-                            : "a smaller model, or a machine with more memory");
-}
-
-void CheckWorkMemory(Context& ctx, const Recipe& recipe, const model::ModelConfig& config, const ParamStore& store,
-                     int64_t available, int64_t work) {
-  const int64_t most = static_cast<int64_t>(static_cast<double>(available) * (1 - kMemoryReserve));
-  if (available < 0 || work <= most) return;
-  std::string hint = "a shorter data.sequence_length, or a machine with more memory";
-  for (const model::Recompute recompute : {recipe.train.recompute, model::Recompute::kFull}) {
-    for (int64_t m = recipe.train.micro_batch; m >= 1; m /= 2) {
-      const int64_t bytes = StepRunner::PlanBytes(ctx, config, store, m, recipe.data.sequence_length, recompute);
-      if (bytes > most) continue;
-      const bool full = recompute == model::Recompute::kFull;
-      throw Error("a step's activations do not fit into memory", io::HumanBytes(work),
-                  fmt::format("at most {}, what is free beside weights and moments", io::HumanBytes(most)),
-                  fmt::format("train.micro_batch = {}{} needs {}", m, full ? " with train.recompute = \"full\"" : "",
-                              io::HumanBytes(bytes)));
-    }
-  }
-  throw Error("a step's activations do not fit into memory", io::HumanBytes(work),
-              fmt::format("at most {}, what is free beside weights and moments", io::HumanBytes(most)), hint);
-}
-
-bool IsEmptyDirectory(const fs::path& dir) {
+// Makes the run's directory, or takes it as it is; what a killed run was writing in it goes.
+void PrepareDirectory(const fs::path& dir, bool resume) {
   std::error_code error;
-  return !fs::exists(dir, error) || (fs::is_directory(dir, error) && fs::is_empty(dir, error));
+  if (fs::exists(dir, error) && !fs::is_directory(dir, error))
+    throw Error(dir.string() + " is a file", "", "a directory for the run", "give --out another name");
+  if (!resume && fs::exists(dir, error) && !fs::is_empty(dir, error)) {
+    throw Error(dir.string() + " is not empty",
+                fmt::format("{} in it", fs::directory_iterator(dir)->path().filename().string()),
+                "a new or empty directory for a new run", "--resume goes on with the run that is there");
+  }
+  fs::create_directories(dir, error);
+  if (error) throw io::FileError("cannot make the run's directory", dir.string(), error.value());
+  std::vector<fs::path> left;
+  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
+    if (io::IsTemporaryName(it->path().filename().string())) left.push_back(it->path());
+  }
+  for (const fs::path& path : left) fs::remove_all(path, error);
+}
+
+constexpr char kProvenance[] = "training.json";  // in an exported model: of which step it is
+
+std::string Provenance(const RunState& state) {
+  return json{{"step", state.step}, {"tokens", state.tokens}}.dump() + "\n";
 }
 
 class Run {
  public:
-  Run(Context& ctx, const Recipe& recipe, const std::string& out_dir, const RunEvents& events, Origin origin)
+  Run(Context& ctx, const Recipe& recipe, const std::string& out_dir, const RunEvents& events, Origin origin,
+      int64_t available)
       : ctx_(ctx),
         recipe_(recipe),
         dir_(out_dir),
         events_(events),
         origin_(std::move(origin)),
+        available_(available),
         schedule_(recipe),
         store_(origin_.config, PolicyOf(recipe)),
         meter_(ctx) {}
@@ -178,11 +156,14 @@ class Run {
   void Warn(const std::string& line) const {
     if (events_.on_warning) events_.on_warning(line);
   }
-  void Begin(bool resume);
+  bool Load();
+  void Begin(bool resume, bool loaded);
   bool AtEnd() const;
+  bool Exported() const;
   int64_t StepsInAll() const;
   void Step();
   std::string BadStep(const StepResult& result, double norm) const;
+  std::string NonFiniteWeight() const;
   void Skip(const std::string& reason, bool listed);
   void Validate(json& row);
   double ValidationLoss(json* mtp);
@@ -196,6 +177,7 @@ class Run {
   fs::path dir_;
   const RunEvents& events_;
   Origin origin_;
+  int64_t available_;  // bytes of memory that were free before the store was made
   StepSchedule schedule_;
   ParamStore store_;
   kernels::ArithmeticMeter meter_;
@@ -203,20 +185,26 @@ class Run {
   std::unique_ptr<data::BatchStream> stream_, validation_;
   std::unique_ptr<RunLog> log_;
   RunState state_;
-  int64_t saved_step_ = -1;
+  int64_t saved_step_ = -1, steps_in_all_ = 0;
   double flops_per_token_ = 0;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
-// The step at which the run ends, by steps or by tokens.
+// The step at which the run ends, by steps or by tokens. Past kCounted steps the batch size is taken as constant.
 int64_t Run::StepsInAll() const {
+  constexpr int64_t kCounted = 1 << 20;
+  const int64_t by_steps = recipe_.train.steps > 0 ? recipe_.train.steps : INT64_MAX;
+  if (recipe_.train.tokens == 0) return by_steps;
   int64_t steps = state_.step, tokens = state_.tokens;
-  if (recipe_.train.tokens == 0) return recipe_.train.steps;
-  while (tokens < recipe_.train.tokens && (recipe_.train.steps == 0 || steps < recipe_.train.steps)) {
+  while (tokens < recipe_.train.tokens && steps < by_steps && steps - state_.step < kCounted) {
     tokens += schedule_.At(tokens).tokens;
     ++steps;
   }
-  return steps;
+  if (tokens < recipe_.train.tokens) {
+    const int64_t a_step = schedule_.At(tokens).tokens;
+    steps += (recipe_.train.tokens - tokens + a_step - 1) / a_step;
+  }
+  return std::min(steps, by_steps);
 }
 
 bool Run::AtEnd() const {
@@ -224,9 +212,30 @@ bool Run::AtEnd() const {
          (recipe_.train.tokens > 0 && state_.tokens >= recipe_.train.tokens);
 }
 
-void Run::Begin(bool resume) {
-  const std::optional<LoadedState> loaded =
-      resume ? LoadNewestRunState(dir_.string(), origin_.config, store_, ctx_) : std::nullopt;
+// Reads the newest checkpoint, if there is one.
+bool Run::Load() {
+  const std::optional<LoadedState> loaded = LoadNewestRunState(dir_.string(), origin_.config, store_, ctx_);
+  if (!loaded) {
+    Info(fmt::format("{} has no checkpoint: beginning at step 0", dir_.string()));
+    return false;
+  }
+  for (const std::string& w : loaded->warnings) Warn(w);
+  state_ = loaded->state;
+  const Recipe before = ParseRecipe(state_.recipe_toml, loaded->path + "/state.json", dir_.string());
+  for (const Difference& d : Compare(before, recipe_)) {
+    if (d.fixed) {
+      throw Error(fmt::format("{} cannot change in a run that is resumed", d.key), d.after, d.before,
+                  "resume with the recipe of the run, or begin another in a new directory");
+    }
+    Info(fmt::format("{} was {} and is now {}", d.key, d.before, d.after));
+  }
+  saved_step_ = state_.step;
+  Info(fmt::format("resumed from {}: step {}, {} tokens", loaded->path, state_.step, state_.tokens));
+  return true;
+}
+
+// Everything is checked before the first file is written: a run that is refused leaves its directory empty.
+void Run::Begin(bool resume, bool loaded) {
   const auto on_notice = [this](const data::Notice& notice) { Warn(data::ToString(notice)); };
   stream_ = std::make_unique<data::BatchStream>(recipe_.data, origin_.text.tokenizer, data::Split::kTrain, on_notice);
   if (recipe_.validation.every > 0) {
@@ -234,46 +243,29 @@ void Run::Begin(bool resume) {
         std::make_unique<data::BatchStream>(recipe_.data, origin_.text.tokenizer, data::Split::kValidation, on_notice);
   }
   if (loaded) {
-    for (const std::string& w : loaded->warnings) Warn(w);
-    state_ = loaded->state;
-    const Recipe before = ParseRecipe(state_.recipe_toml, loaded->path + "/state.json", dir_.string());
-    for (const Difference& d : Compare(before, recipe_)) {
-      if (d.fixed) {
-        throw Error(fmt::format("{} cannot change in a run that is resumed", d.key), d.after, d.before,
-                    "resume with the recipe of the run, or begin another in a new directory");
-      }
-      Info(fmt::format("{} was {} and is now {}", d.key, d.before, d.after));
-    }
     stream_->Restore(state_.data_cursor);
-    saved_step_ = state_.step;
-    Info(fmt::format("resumed from {}: step {}, {} tokens", loaded->path, state_.step, state_.tokens));
+  } else if (origin_.checkpoint) {
+    store_.Assign(ctx_, origin_.checkpoint->params());
+    Info(fmt::format("weights of {}", recipe_.model.from));
   } else {
-    if (resume) Info(fmt::format("{} has no checkpoint: beginning at step 0", dir_.string()));
-    if (origin_.checkpoint) {
-      store_.Assign(ctx_, origin_.checkpoint->params());
-      Info(fmt::format("weights of {}", recipe_.model.from));
-    } else {
-      store_.Init(ctx_, recipe_.train.seed, origin_.config.initializer_range);
-    }
-    state_.seed = recipe_.train.seed;
+    store_.Init(ctx_, recipe_.train.seed, origin_.config.initializer_range);
   }
+  if (!loaded) state_.seed = recipe_.train.seed;
   origin_.checkpoint.reset();
+
+  const int64_t length = recipe_.data.sequence_length;
+  const int64_t work = CheckStepMemory(ctx_, recipe_, origin_.config, store_, available_);
+  Info(fmt::format("memory: {} for weights, gradients, moments; {} for the activations of {} x {} tokens; {} free",
+                   io::HumanBytes(store_.bytes()), io::HumanBytes(work), recipe_.train.micro_batch, length,
+                   available_ < 0 ? "an unknown amount" : io::HumanBytes(available_)));
+  runner_ = std::make_unique<StepRunner>(ctx_, origin_.config, store_, recipe_.train.micro_batch, length,
+                                         recipe_.train.recompute);
   state_.recipe_toml = ToToml(recipe_);
   state_.model_config_json = model::ToJson(origin_.config);
   io::WriteFileAtomically(Path("recipe.toml"), state_.recipe_toml);
-
-  const int64_t length = recipe_.data.sequence_length;
-  const int64_t work =
-      StepRunner::PlanBytes(ctx_, origin_.config, store_, recipe_.train.micro_batch, length, recipe_.train.recompute);
-  const int64_t available = AvailableMemory();
-  Info(fmt::format("memory: {} for weights, gradients, moments; {} for the activations of {} x {} tokens; {} free",
-                   io::HumanBytes(store_.bytes()), io::HumanBytes(work), recipe_.train.micro_batch, length,
-                   available < 0 ? "an unknown amount" : io::HumanBytes(available)));
-  CheckWorkMemory(ctx_, recipe_, origin_.config, store_, available, work);
-  runner_ = std::make_unique<StepRunner>(ctx_, origin_.config, store_, recipe_.train.micro_batch, length,
-                                         recipe_.train.recompute);
-  log_ = std::make_unique<RunLog>(dir_.string(), state_.step, loaded.has_value(), recipe_.log.tensorboard);
+  log_ = std::make_unique<RunLog>(dir_.string(), state_.step, resume, recipe_.log.tensorboard);
   flops_per_token_ = TrainFlopsPerToken(origin_.config, length);
+  steps_in_all_ = StepsInAll();
   for (int i = 0; i < 5; ++i) meter_.Piece();
 }
 
@@ -295,6 +287,14 @@ std::string Run::BadStep(const StepResult& result, double norm) const {
   return "";
 }
 
+// The first weight that holds a NaN or an infinity, or nothing.
+std::string Run::NonFiniteWeight() const {
+  for (const StoredTensor& t : store_.tensors()) {
+    if (!std::all_of(t.master, t.master + t.n, [](float w) { return std::isfinite(w); })) return t.name;
+  }
+  return "";
+}
+
 void Run::Skip(const std::string& reason, bool listed) {
   DropGradients(ctx_, store_);
   state_.skipped_steps.push_back(state_.step + 1);
@@ -312,8 +312,15 @@ void Run::Skip(const std::string& reason, bool listed) {
                                 : fmt::format("{} bad steps in a row, the last: {}", state_.skips_in_a_row, reason);
   if (nonfinite) {
     // Weights that hold a NaN are to blame before anything else.
-    const Error named = model::NonFiniteError(origin_.config, store_.params(), origin_.config.num_hidden_layers - 1);
-    throw Error(what, named.what(), "finite losses and gradients",
+    const std::string culprit = NonFiniteWeight();
+    if (!culprit.empty()) {
+      throw Error(what, fmt::format("a NaN or infinity in the weight {}", culprit), "finite weights",
+                  recipe_.model.from.empty()
+                      ? "begin again from a checkpoint that is good, with a lower learning rate"
+                      : fmt::format("`fathom inspect {} --scan` tells whether it was there from the beginning",
+                                    recipe_.model.from));
+    }
+    throw Error(what, "finite weights, so the activations or gradients overflowed", "finite losses and gradients",
                 "the last checkpoint is good: resume with a lower learning rate, or with on_bad_step.skip_steps");
   }
   throw Error(what, "", "steps like those before",
@@ -371,7 +378,7 @@ void Run::Step() {
   json row = MetricsRow(figures, store_);
   if (validation_ && (state_.step % recipe_.validation.every == 0 || AtEnd())) Validate(row);
   log_->Write(row);
-  if (events_.on_step) events_.on_step(row, state_.step, StepsInAll(), Seconds(begin_));
+  if (events_.on_step) events_.on_step(row, state_.step, steps_in_all_, Seconds(begin_));
 }
 
 double Run::ValidationLoss(json* mtp) {
@@ -430,12 +437,22 @@ void Run::WriteReport() const {
   io::WriteFileAtomically(Path("report.html"), report::TrainingReportHtml(log_->metrics_path(), notes));
 }
 
+// Whether the exported models are those of this step: a run that went on beyond its end has older ones for a while.
+bool Run::Exported() const {
+  const auto is_of_this_step = [&](const char* name) {
+    const Result<std::string> text = io::ReadFile((fs::path(Path(name)) / kProvenance).string(), 4096);
+    return text.ok() && text.Value() == Provenance(state_);
+  };
+  return is_of_this_step("final") && (!store_.policy().ema || is_of_this_step("final-ema"));
+}
+
 void Run::Export() {
   checkpoint::WriteOptions options;
   options.precision =
       recipe_.train.precision == Precision::kBf16 ? checkpoint::Precision::kBf16 : checkpoint::Precision::kF32;
   options.force = true;
   options.files = TokenizerFiles(origin_.tokenizer_path);
+  options.files.emplace_back(kProvenance, Provenance(state_));
   ExportModel(store_, origin_.config, Path("final"), options, false, ctx_.pool);
   Info("wrote " + Path("final"));
   if (!store_.policy().ema) return;
@@ -444,11 +461,12 @@ void Run::Export() {
 }
 
 RunResult Run::Execute(bool resume) {
-  Begin(resume);
-  if (AtEnd() && fs::exists(Path("final") + "/config.json")) {
+  const bool loaded = resume && Load();
+  if (loaded && AtEnd() && Exported()) {
     Info(fmt::format("{} is finished: {} steps, {} tokens", dir_.string(), state_.step, state_.tokens));
     return {.finished = true, .step = state_.step, .final_dir = Path("final")};
   }
+  Begin(resume, loaded);
   while (!AtEnd()) {
     if (events_.should_stop && events_.should_stop()) {
       if (saved_step_ != state_.step) Save();
@@ -467,16 +485,12 @@ RunResult Run::Execute(bool resume) {
 RunResult RunTraining(Context& ctx, const Recipe& recipe, const std::string& out_dir, bool resume,
                       const RunEvents& events) {
   train::Validate(recipe);
-  if (!resume && !IsEmptyDirectory(out_dir)) {
-    throw Error(out_dir + " is not empty", "", "a new or empty directory for a new run",
-                "--resume goes on with the run that is there");
-  }
+  if (!resume) PrepareDirectory(out_dir, false);  // before the time that opening takes
   Origin origin = OpenOrigin(recipe, events);
-  CheckMemory(recipe, origin.config, AvailableMemory());
-  std::error_code error;
-  fs::create_directories(out_dir, error);
-  if (error) throw io::FileError("cannot make the run's directory", out_dir, error.value());
-  return Run(ctx, recipe, out_dir, events, std::move(origin)).Execute(resume);
+  const int64_t available = AvailableMemory();
+  CheckStateMemory(recipe, origin.config, available);
+  PrepareDirectory(out_dir, true);
+  return Run(ctx, recipe, out_dir, events, std::move(origin), available).Execute(resume);
 }
 
 }  // namespace fathom::train

@@ -23,6 +23,15 @@ using ::testing::HasSubstr;
 
 constexpr StorePolicy kPolicy = {.ema = true};
 
+model::ModelConfig FewTensors() {
+  model::ModelConfig c = checkpoint::TinyConfig();
+  c.num_nextn_predict_layers = 0;
+  c.n_routed_experts = 2;
+  c.num_experts_per_tok = 1;
+  c.n_group = c.topk_group = 1;
+  return c;
+}
+
 class RunStateCrashTest : public RunFolderTest {
  protected:
   RunState StateOf(int64_t step) {
@@ -61,7 +70,7 @@ class RunStateCrashTest : public RunFolderTest {
     return out;
   }
 
-  const model::ModelConfig config_ = checkpoint::TinyConfig();
+  const model::ModelConfig config_ = FewTensors();
 };
 
 TEST_F(RunStateCrashTest, KilledAtAnyMoment) {
@@ -128,7 +137,7 @@ bool ChangesTheFolder(uint64_t call) {
   }
 }
 
-// Runs f in a child and kills it where it is about to make its `calls`-th such call, every 64th write of data counting
+// Runs f in a child and kills it where it is about to make its `calls`-th such call, every 32nd write of data counting
 // as one. Returns the number of calls made, fewer than `calls` if f ended before. -1: tracing is refused.
 template <class F>
 int64_t KilledAtCall(int64_t calls, const F& f) {
@@ -150,7 +159,7 @@ int64_t KilledAtCall(int64_t calls, const F& f) {
     __ptrace_syscall_info info{};
     ::ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info);
     if (info.op != PTRACE_SYSCALL_INFO_ENTRY) continue;
-    const bool data = info.entry.nr == SYS_pwrite64 && ++writes % 64 == 0;
+    const bool data = info.entry.nr == SYS_pwrite64 && ++writes % 32 == 0;
     if (!data && !ChangesTheFolder(info.entry.nr)) continue;
     if (++n < calls) continue;
     ::kill(child, SIGKILL);
@@ -223,8 +232,10 @@ constexpr char kRefused[] = "refused: ";
 TEST_F(RunStateCrashTest, AFullDiskLosesNothing) {
   const int64_t one = RunStateBytes(ParamStore(config_, kPolicy));
   std::string seen;
-  // From too small for one checkpoint to room for two, in steps of a few pages: it gets full at different places.
-  for (int64_t size = one / 2; size < 3 * one; size += one / 9) {
+  // From too small for one checkpoint to room for two, page by page where the last files of one do not fit.
+  std::vector<int64_t> sizes = {one / 2, one * 3 / 2, one * 5 / 2, one * 3};
+  for (int64_t page = 0; page < 12; ++page) sizes.push_back(one + page * 4096);
+  for (int64_t size : sizes) {
     const std::string text = InChild([&]() -> std::string {
       const std::string refused = MountDisk(Path(), size);
       if (!refused.empty()) return kRefused + refused;

@@ -60,15 +60,19 @@ void AddRange(const Series& s, bool log, Range& range) {
   range.Add(y[y.size() - 1 - cut]);
 }
 
-// Room around the values; a range of one value becomes one around it.
+// Room around the values; a range of one value, or of values that differ in their last digits only (ticks between those
+// could not be told apart), becomes one around it.
 Range Padded(Range r, bool log, bool zero) {
+  constexpr double kOne = 1e-9;
   if (log) {
-    const double room = r.high > r.low ? std::pow(r.high / r.low, 0.05) : 2;
+    const double room = r.high > r.low * (1 + kOne) ? std::pow(r.high / r.low, 0.05) : 2;
     return {r.low / room, r.high * room};
   }
   if (zero) r.Add(0);
-  const double room = r.high > r.low ? 0.05 * (r.high - r.low) : std::max(std::fabs(r.high) * 0.5, 1e-12);
-  return {zero && r.low == 0 ? 0 : r.low - room, zero && r.high == 0 ? 0 : r.high + room};
+  const double largest = std::max(std::fabs(r.low), std::fabs(r.high));
+  const double room = r.high - r.low > kOne * largest ? 0.05 * (r.high - r.low) : std::max(largest * 0.5, 1e-12);
+  // Nothing but zeros: from 0 to a little above it.
+  return {zero && r.low == 0 ? 0 : r.low - room, zero && r.high == 0 && r.low < 0 ? 0 : r.high + room};
 }
 
 // At most four points a pixel column (first, least, greatest, last), so that a long run's curve stays small and keeps

@@ -73,6 +73,8 @@ void RunRows(Context& ctx, std::string_view op, const RowsEntry<Args> (&table)[n
 }  // namespace
 
 void RmsNormBackward(Context& ctx, Arena& scratch, const RmsNormBackwardArgs& args) {
+  FATHOM_CHECK(args.weight_dtype == DType::kF32 || args.weight_dtype == DType::kF16 ||
+               args.weight_dtype == DType::kBF16);
   ArenaScope scope(scratch);
   const int64_t chunks = (args.rows + kNormChunk - 1) / kNormChunk;
   double* shares = scratch.Take<double>(chunks * args.n);

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -15,7 +16,7 @@ namespace fathom::cli {
 namespace {
 
 struct TrainFlags {
-  std::string recipe, out, force_isa;
+  std::string recipe, out, from, force_isa;
   std::vector<std::string> set;
   bool resume = false, print = false;
   int threads = 0;
@@ -86,6 +87,11 @@ class Progress {
 int RunTrain(const TrainFlags& flags) {
   const GracefulInterrupt interrupt;
   train::Recipe recipe = train::ReadRecipe(flags.recipe);
+  if (!flags.from.empty()) {
+    train::SetField(recipe, "model.from=" + flags.from);
+    recipe.model.config.clear();
+    if (std::filesystem::exists(std::filesystem::path(flags.from) / "tokenizer.json")) recipe.model.tokenizer.clear();
+  }
   for (const std::string& assignment : flags.set) train::SetField(recipe, assignment);
   if (flags.print) {
     train::Validate(recipe);
@@ -126,6 +132,9 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   c->add_option("--set", flags->set, "Another value for a key of the recipe, e.g. train.steps=100; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+  c->add_option("--from", flags->from,
+                "Begin with the weights (and tokenizer) of this checkpoint instead of the recipe's model")
+      ->type_name("CHECKPOINT");
   c->add_flag("--resume", flags->resume, "Go on from the newest checkpoint in --out");
   c->add_flag("--print-recipe", flags->print, "Print the whole recipe with its defaults, and stop");
   c->add_option("--threads,-t", flags->threads, "Threads (default: one for each core that this process may use)")

@@ -1,7 +1,8 @@
 #include "checkpoint/scan.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "core/nonfinite.h"
 
 namespace fathom::checkpoint {
 namespace {
@@ -17,33 +18,9 @@ struct Piece {
   int64_t found = 0, found_first = -1;
 };
 
-// Counts the elements whose exponent is all ones: magnitude bits at or above `infinity`. The count alone is a loop
-// without branches; the place is sought only where there is one.
-template <class T>
-void ScanWords(Piece& piece, T magnitude, T infinity) {
-  const T* x = static_cast<const T*>(piece.data);
-  int64_t found = 0;
-  for (int64_t i = 0; i < piece.count; ++i) found += (x[i] & magnitude) >= infinity;
-  piece.found = found;
-  if (found == 0) return;
-  int64_t i = 0;
-  while ((x[i] & magnitude) < infinity) ++i;
-  piece.found_first = piece.first + i;
-}
-
 void ScanPiece(Piece& piece) {
-  switch (piece.dtype) {
-    case DType::kF32:
-      return ScanWords<uint32_t>(piece, 0x7fffffffu, 0x7f800000u);
-    case DType::kBF16:
-      return ScanWords<uint16_t>(piece, 0x7fff, 0x7f80);
-    case DType::kF16:
-      return ScanWords<uint16_t>(piece, 0x7fff, 0x7c00);
-    case DType::kF8E4M3:
-      return ScanWords<uint8_t>(piece, 0x7f, 0x7f);
-    default:
-      FATHOM_CHECK(false, "a type that no parameter has");
-  }
+  piece.found = CountNonFinite(piece.data, piece.dtype, piece.count);
+  if (piece.found > 0) piece.found_first = piece.first + FirstNonFiniteOf(piece.data, piece.dtype, piece.count);
 }
 
 bool IsNan(const void* data, DType dtype, int64_t index) {

@@ -2,22 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <cstring>
+#include "core/nonfinite.h"
 
 namespace fathom::model {
 namespace {
-
-template <class T, class Bad>
-bool AnyBad(const void* data, int64_t n, Bad bad) {
-  const std::byte* p = static_cast<const std::byte*>(data);
-  for (int64_t i = 0; i < n; ++i) {
-    T v;
-    std::memcpy(&v, p + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    if (bad(v)) return true;
-  }
-  return false;
-}
 
 // The layer that a parameter belongs to; -1 for the embedding, past the last for norm and head.
 int64_t LayerOf(const std::string& name, int64_t layers) {
@@ -29,22 +17,9 @@ int64_t LayerOf(const std::string& name, int64_t layers) {
 }  // namespace
 
 bool HasNonFinite(const Weight& w) {
-  const int64_t n = w.rows * w.cols;
-  switch (w.dtype) {
-    case DType::kF32:
-      return AnyBad<float>(w.data, n, [](float v) { return !std::isfinite(v); });
-    case DType::kBF16:
-      return AnyBad<uint16_t>(w.data, n, [](uint16_t v) { return (v & 0x7f80) == 0x7f80; });
-    case DType::kF16:
-      return AnyBad<uint16_t>(w.data, n, [](uint16_t v) { return (v & 0x7c00) == 0x7c00; });
-    case DType::kF8E4M3: {
-      const int64_t scales = (w.rows + kFp8Block - 1) / kFp8Block * w.scale_cols();
-      return AnyBad<uint8_t>(w.data, n, [](uint8_t v) { return (v & 0x7f) == 0x7f; }) ||
-             AnyBad<float>(w.scale, scales, [](float v) { return !std::isfinite(v); });
-    }
-    default:
-      return false;
-  }
+  if (FirstNonFiniteOf(w.data, w.dtype, w.rows * w.cols) >= 0) return true;
+  const int64_t scales = (w.rows + kFp8Block - 1) / kFp8Block * w.scale_cols();
+  return w.scale && FirstNonFiniteOf(w.scale, DType::kF32, scales) >= 0;
 }
 
 Error NonFiniteError(const ModelConfig& config, const ModelParams& params, int64_t layer) {

@@ -17,7 +17,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path Golden(const std::string& name) { return fs::path(FATHOM_SOURCE_DIR) / "../shared/golden" / name; }
+// The project's own copy, else that of ../shared.
+fs::path Golden(const std::string& name) {
+  const fs::path own = fs::path(FATHOM_SOURCE_DIR) / "tests/golden" / name;
+  return fs::exists(own) ? own : fs::path(FATHOM_SOURCE_DIR) / "../shared/golden" / name;
+}
 
 class Train : public testing::TestWithParam<const char*> {
  protected:

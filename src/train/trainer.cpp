@@ -40,6 +40,19 @@ double Seconds(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
 }
 
+// Adds the time until its end to a sum.
+class Timed {
+ public:
+  explicit Timed(double& sum) : sum_(sum) {}
+  ~Timed() { sum_ += Seconds(begin_); }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  double& sum_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
 double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
@@ -118,7 +131,7 @@ void PrepareDirectory(const fs::path& dir, bool resume) {
                 "a new or empty directory for a new run", "--resume goes on with the run that is there");
   }
   fs::create_directories(dir, error);
-  if (error) throw io::FileError("cannot make the run's directory", dir.string(), error.value());
+  if (error) throw io::FileError("cannot make the directory " + dir.string(), dir.string(), error.value());
   std::vector<fs::path> left;
   for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
     if (io::IsTemporaryName(it->path().filename().string())) left.push_back(it->path());
@@ -165,12 +178,14 @@ class Run {
   std::string BadStep(const StepResult& result, double norm) const;
   std::string NonFiniteWeight() const;
   void Skip(const std::string& reason, bool listed);
+  data::Batch NextBatch(int64_t sequences);
   void Validate(json& row);
   double ValidationLoss(json* mtp);
   void Save();
   void WriteReport() const;
   void Export();
   double PeakFlops();
+  std::string TimeShares() const;
 
   Context& ctx_;
   const Recipe& recipe_;
@@ -187,6 +202,10 @@ class Run {
   RunState state_;
   int64_t saved_step_ = -1, steps_in_all_ = 0;
   double flops_per_token_ = 0;
+  // Where the time of the run went; the rest is arithmetic.
+  struct {
+    double data = 0, logging = 0, validation = 0, saving = 0;
+  } seconds_;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
@@ -330,7 +349,7 @@ void Run::Skip(const std::string& reason, bool listed) {
 void Run::Step() {
   const auto begin = std::chrono::steady_clock::now();
   const StepValues values = schedule_.At(state_.tokens);
-  const data::Batch batch = stream_->Next(values.batch_size);
+  const data::Batch batch = NextBatch(values.batch_size);
   const std::vector<int64_t>& listed = recipe_.on_bad_step.skip_steps;
   const bool skip = std::find(listed.begin(), listed.end(), state_.step + 1) != listed.end();
   StepFigures figures{
@@ -377,6 +396,7 @@ void Run::Step() {
   figures.with_load = state_.step % recipe_.log.load_every == 0 || AtEnd();
   json row = MetricsRow(figures, store_);
   if (validation_ && (state_.step % recipe_.validation.every == 0 || AtEnd())) Validate(row);
+  const Timed logging(seconds_.logging);
   log_->Write(row);
   if (events_.on_step) events_.on_step(row, state_.step, steps_in_all_, Seconds(begin_));
 }
@@ -408,12 +428,26 @@ double Run::ValidationLoss(json* mtp) {
 }
 
 void Run::Validate(json& row) {
+  const Timed timed(seconds_.validation);
   json mtp;
   row["val_loss"] = ValidationLoss(&mtp);
   if (!mtp.is_null()) row["val_mtp_loss"] = std::move(mtp);
 }
 
+data::Batch Run::NextBatch(int64_t sequences) {
+  const Timed timed(seconds_.data);
+  return stream_->Next(sequences);
+}
+
+std::string Run::TimeShares() const {
+  const double all = Seconds(begin_);
+  const auto share = [&](double part) { return 100 * part / all; };
+  return fmt::format("{:.0f} s: data {:.2f} %, logging {:.2f} %, checkpoints {:.2f} %, validation {:.2f} %", all,
+                     share(seconds_.data), share(seconds_.logging), share(seconds_.saving), share(seconds_.validation));
+}
+
 void Run::Save() {
+  const Timed timed(seconds_.saving);
   state_.data_cursor = stream_->Cursor();
   const auto begin = std::chrono::steady_clock::now();
   const SavedState saved = SaveRunState(dir_.string(), store_, state_, recipe_.checkpoint.keep, ctx_.pool);
@@ -467,6 +501,7 @@ RunResult Run::Execute(bool resume) {
     return {.finished = true, .step = state_.step, .final_dir = Path("final")};
   }
   Begin(resume, loaded);
+  begin_ = std::chrono::steady_clock::now();
   while (!AtEnd()) {
     if (events_.should_stop && events_.should_stop()) {
       if (saved_step_ != state_.step) Save();
@@ -476,6 +511,7 @@ RunResult Run::Execute(bool resume) {
     if (recipe_.checkpoint.every > 0 && state_.step % recipe_.checkpoint.every == 0 && !AtEnd()) Save();
   }
   if (saved_step_ != state_.step) Save();
+  Info(TimeShares());
   Export();
   return {.finished = true, .step = state_.step, .final_dir = Path("final")};
 }

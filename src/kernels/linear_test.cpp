@@ -204,7 +204,8 @@ TEST(Linear, WithinTheBound) {
   uint64_t seed = 100;
   for (const char* types : {":f32:f32", ":f32:bf16", ":f32:f16", ":f32:f8e4m3", ":bf16:bf16", ":bf16:f8e4m3",
                             ":w8a8:f8e4m3", ":w8a8:f8e4m3:ue8m0", ":w8a8:bf16"}) {
-    for (const char* sizes : {"m1n257k129", "m4n40k1024", "m6n21k256", "m16n66k80", "m100n70k272", "m5n9k1"}) {
+    for (const char* sizes :
+         {"m1n257k129", "m4n40k1024", "m6n21k256", "m16n66k80", "m100n70k272", "m5n9k1", "m140n66k418"}) {
       CheckProblem(Parsed(std::string(sizes) + types), false, ++seed);
     }
   }
@@ -224,7 +225,7 @@ TEST(Linear, LargerThanABlock) {
 TEST(Linear, OutputsAndJobs) {
   uint64_t seed = 300;
   for (const char* types : {":f32:f32", ":bf16:bf16", ":bf16:f8e4m3", ":w8a8:f8e4m3:ue8m0"}) {
-    for (const char* sizes : {"m1n40k96", "m5n17k33", "m20n70k64"}) {
+    for (const char* sizes : {"m1n40k96", "m5n17k33", "m20n70k64", "m530n70k64", "m130n41k33"}) {
       for (const char* options : {":acc", ":ybf16", ":j3", ":acc:j2"}) {
         CheckProblem(Parsed(std::string(sizes) + types + options), true, ++seed);
       }
@@ -274,8 +275,9 @@ TEST(Linear, MixedJobs) {
 
 TEST(Linear, SameBitsForAnyThreads) {
   uint64_t seed = 500;
-  for (const char* text : {"m1n700k333:bf16:bf16:j3", "m5n300k256:bf16:f8e4m3", "m70n200k300:bf16:bf16",
-                           "m70n130k300:w8a8:f8e4m3", "m33n65k130:f32:f32", "m1n515k1000:f32:bf16"}) {
+  for (const char* text :
+       {"m1n700k333:bf16:bf16:j3", "m5n300k256:bf16:f8e4m3", "m70n200k300:bf16:bf16", "m70n130k300:w8a8:f8e4m3",
+        "m33n65k130:f32:f32", "m600n100k600:bf16:bf16", "m1n515k1000:f32:bf16"}) {
     const Case c(Parsed(text), false, ++seed);
     for (const Target& target : Targets()) {
       const std::vector<float> one = c.With(target.tiles, 1);
@@ -296,7 +298,7 @@ TEST(Linear, RowsByNumber) {
   for (size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(static_cast<int64_t>(i * 53 % 97) - 48) * 0.02f;
   std::vector<uint16_t> w16(w.size());
   for (size_t i = 0; i < w.size(); ++i) w16[i] = F32ToBf16(w[i]);
-  for (int64_t m : {1, 5, 40}) {
+  for (int64_t m : {1, 5, 40, 200}) {
     std::vector<int32_t> rows(static_cast<size_t>(m));
     std::vector<float> gathered;
     for (size_t i = 0; i < rows.size(); ++i) {
@@ -327,8 +329,9 @@ TEST(Linear, RowsByNumber) {
 
 TEST(Linear, NonFiniteStaysInItsRow) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
-  for (const char* text : {"m3n20k37:f32:f32", "m3n20k37:bf16:bf16", "m3n20k37:bf16:f8e4m3", "m21n20k37:bf16:bf16",
-                           "m21n20k37:f32:bf16", "m21n20k37:w8a8:f8e4m3"}) {
+  for (const char* text :
+       {"m3n20k37:f32:f32", "m3n20k37:bf16:bf16", "m3n20k37:bf16:f8e4m3", "m21n20k37:bf16:bf16", "m21n20k37:f32:bf16",
+        "m21n20k37:w8a8:f8e4m3", "m140n20k37:f32:f32", "m140n20k38:bf16:bf16"}) {
     const Case c(Parsed(text), true, 9);
     for (int64_t k = 0; k < c.p.k; ++k) c.x.data<float>()[c.ldx + k] = kInf;
     for (const Target& target : Targets()) {

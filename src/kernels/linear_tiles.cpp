@@ -1,17 +1,22 @@
-// Linear over a table of primitives, in two forms; which one depends on m and the weight's type.
+// Linear over a table of primitives, in three forms; which one depends on m and the weight's type.
 //
 //   dot     m small: rows of W are streamed once, sums run along k. Bound by the memory.
 //   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
 //           k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
 //           blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.
 //
-// A task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a power of two of the whole
-// matrix's rows, so that a block never crosses a row of FP8 scales. Every output element belongs to one task and its
-// sum is cut only at fixed distances in k: the same bits however tasks are dealt.
+//   blocks  m large: W is packed and y written where it lies (linear_blocks.h). That costs more for each value of W and
+//           less for each of x and y.
+//
+// In the first two forms a task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a
+// power of two of the whole matrix's rows, so that a block never crosses a row of FP8 scales. Every output element
+// belongs to one task and its sum is cut only at fixed distances in k: the same bits however tasks are dealt.
 #include "kernels/linear_tiles.h"
 
 #include <algorithm>
 #include <cstring>
+
+#include "kernels/linear_blocks.h"
 
 namespace fathom::kernels {
 namespace {
@@ -77,6 +82,50 @@ void Cut(const LinearInput& in, Plan* plan) {
   plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, kBlockPanels);
   plan->block_panels = RoundUp(CeilDiv(panels, plan->m_blocks), kGroupPanels);
   plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, plan->block_panels);
+}
+
+// ---- Blocks ----
+
+// Rows of x from which blocks are faster, for themselves and against the values of a row of W that are packed.
+constexpr int64_t kBlocksFrom = 128, kBlocksDepthPerRow = 3;
+
+bool IsBlocks(const Tiles& tiles, Compute compute, const LinearJob& job) {
+  const bool bf16 = tiles.mul_bf16 && ArithmeticOf(compute, job.w.dtype) == Arithmetic::kRounded;
+  return job.m >= std::max(kBlocksFrom, job.w.cols / kBlocksDepthPerRow) &&
+         (job.w.dtype == DType::kF32 || job.w.dtype == DType::kBF16) && (!bf16 || job.w.cols % 2 == 0) &&
+         (job.y_dtype == DType::kF32 || FitsBf16(job.w.cols));
+}
+
+template <bool round>
+BlockTerm BlocksTerm(const void* source, int64_t) {
+  const LinearJob& job = *static_cast<const LinearJob*>(source);
+  BlockTerm t;
+  t.a = {job.x, DType::kF32, job.ldx, job.x_rows};
+  t.b = {job.w.data, job.w.dtype, job.w.cols, nullptr};
+  t.k = job.w.cols;
+  t.round = round;
+  return t;
+}
+
+// An empty job where another form is taken.
+BlockJob BlocksJob(const Tiles& tiles, const void* source, int64_t i) {
+  const LinearArgs& args = *static_cast<const LinearArgs*>(source);
+  const LinearJob& from = args.jobs[static_cast<size_t>(i)];
+  BlockJob job;
+  if (!IsBlocks(tiles, args.compute, from)) return job;
+  const bool round = ArithmeticOf(args.compute, from.w.dtype) == Arithmetic::kRounded;
+  job.c = from.y;
+  job.ldc = from.ldy;
+  job.c_dtype = from.y_dtype;
+  job.accumulate = from.accumulate;
+  job.m = from.m;
+  job.n = from.w.rows;
+  job.bf16 = tiles.mul_bf16 && round;
+  job.k = PaddedK(from.w.cols, job.bf16);
+  job.b_turned = true;
+  job.term = round ? BlocksTerm<true> : BlocksTerm<false>;
+  job.source = &from;
+  return job;
 }
 
 // Rows [begin, end) of the job's W that a block covers.
@@ -300,6 +349,7 @@ void ConvertInputs(const Tiles& tiles, Context& ctx, std::span<const LinearInput
 }  // namespace
 
 void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearArgs& args) {
+  RunBlocks(tiles, ctx, scratch, {static_cast<int64_t>(args.jobs.size()), BlocksJob, &args});
   const ArenaScope scope(scratch);
   const int64_t jobs = static_cast<int64_t>(args.jobs.size());
   // The plans themselves live in the arena; while memory is planned it has no storage, and one of each does.
@@ -313,6 +363,8 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
   for (const LinearJob& job : args.jobs) {
     CheckJob(job);
     if (job.m == 0 || job.w.rows == 0) continue;
+    // A plan has to do for rows dealt out to jobs otherwise: then each may be of this form.
+    if (!planning && IsBlocks(tiles, args.compute, job)) continue;
     LinearInput in = InputOf(tiles, args.compute, job);
     // Jobs that share an input stand together; looking back two is enough.
     int64_t same = -1;

@@ -154,7 +154,7 @@ bool CompareTrace(const Trace& trace, const std::string& path, const LoadedModel
 std::vector<std::vector<int32_t>> Sequences(const TraceFlags& o) {
   if (o.ids_file.empty()) return {ParseIds(o.ids)};
   std::ifstream in(o.ids_file);
-  if (!in) throw io::FileError("cannot read --ids-file", o.ids_file, errno);
+  if (!in) throw io::FileError("cannot read --ids-file " + o.ids_file, o.ids_file, errno);
   std::vector<std::vector<int32_t>> sequences;
   for (std::string line; std::getline(in, line);) {
     if (line.find_first_not_of(" \t\r") != std::string::npos) sequences.push_back(ParseIds(line));

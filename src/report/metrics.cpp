@@ -28,7 +28,7 @@ constexpr size_t kBuffer = 1 << 20;
 template <class Visit>
 void ForEachLine(const std::string& path, Visit&& visit) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-  if (!file) throw io::FileError("cannot open metrics", path, errno);
+  if (!file) throw io::FileError("cannot open " + path, path, errno);
   std::string buffer(kBuffer, '\0'), line;
   bool too_long = false;
   for (size_t n; (n = std::fread(buffer.data(), 1, buffer.size(), file.get())) > 0;) {
@@ -46,7 +46,7 @@ void ForEachLine(const std::string& path, Visit&& visit) {
       line.clear();
     }
   }
-  if (std::ferror(file.get())) throw io::FileError("cannot read metrics", path, errno);
+  if (std::ferror(file.get())) throw io::FileError("cannot read " + path, path, errno);
 }
 
 // The object on a line, or a discarded value.
@@ -61,7 +61,7 @@ std::string Line(const json& row) { return row.dump(-1, ' ', false, json::error_
 
 MetricsLog::MetricsLog(std::string path, bool truncate) : path_(std::move(path)) {
   fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (truncate ? O_TRUNC : 0), 0666);
-  if (fd_ < 0) throw io::FileError("cannot open metrics for writing", path_, errno);
+  if (fd_ < 0) throw io::FileError("cannot open " + path_ + " for writing", path_, errno);
 }
 
 MetricsLog::MetricsLog(MetricsLog&& other) noexcept { *this = std::move(other); }
@@ -99,7 +99,7 @@ void MetricsLog::Append(const json& row) {
   FATHOM_CHECK(row.is_object());
   const std::string line = Line(row);
   struct stat before {};
-  if (fstat(fd_, &before) != 0) throw io::FileError("cannot write metrics", path_, errno);
+  if (fstat(fd_, &before) != 0) throw io::FileError("cannot write " + path_, path_, errno);
   size_t written = 0;
   while (written < line.size()) {
     const ssize_t n = write(fd_, line.data() + written, line.size() - written);
@@ -107,9 +107,9 @@ void MetricsLog::Append(const json& row) {
     if (n <= 0) {
       const int error = n == 0 ? ENOSPC : errno;
       if (written > 0 && ftruncate(fd_, before.st_size) != 0) {
-        throw io::FileError("cannot take back a part of a row of metrics", path_, errno);
+        throw io::FileError("cannot take back a part of a row of " + path_, path_, errno);
       }
-      throw io::FileError("cannot write metrics", path_, error);
+      throw io::FileError("cannot write " + path_, path_, error);
     }
     written += static_cast<size_t>(n);
   }

@@ -182,7 +182,7 @@ std::string HistogramEvent(double seconds, int64_t step, std::string_view tag, c
 TensorBoardWriter::TensorBoardWriter(const std::string& folder, int64_t first_step) {
   std::error_code code;
   std::filesystem::create_directories(folder, code);
-  if (code) throw io::FileError("cannot make the folder of TensorBoard's events", folder, code.value());
+  if (code) throw io::FileError("cannot make the folder " + folder, folder, code.value());
   const double now = Now();
   std::array<char, 256> host{};
   if (gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
@@ -191,7 +191,7 @@ TensorBoardWriter::TensorBoardWriter(const std::string& folder, int64_t first_st
     path_ = fmt::format("{}/events.out.tfevents.{:010}.{}.{}.{}", folder, static_cast<int64_t>(now),
                         host[0] != '\0' ? host.data() : "localhost", getpid(), number);
     fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-    if (fd_ < 0 && errno != EEXIST) throw io::FileError("cannot write TensorBoard's events", path_, errno);
+    if (fd_ < 0 && errno != EEXIST) throw io::FileError("cannot write " + path_, path_, errno);
   }
   Add(FileVersionEvent(now));
   if (first_step > 0) Add(RestartEvent(now, first_step));
@@ -218,7 +218,7 @@ void TensorBoardWriter::Flush() {
   while (written < bytes.size()) {
     const ssize_t n = write(fd_, bytes.data() + written, bytes.size() - written);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) throw io::FileError("cannot write TensorBoard's events", path_, n == 0 ? ENOSPC : errno);
+    if (n <= 0) throw io::FileError("cannot write " + path_, path_, n == 0 ? ENOSPC : errno);
     written += static_cast<size_t>(n);
   }
 }

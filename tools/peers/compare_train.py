@@ -142,8 +142,8 @@ def machine(args):
 
 def print_batch(batch, length, engines, rounds):
     ours = rounds["fathom"]
-    print(f"\n{f'{batch} x {length} tokens a step':<34}{'tokens/s':>9}{'(rounds)':>14}{'ratio':>8}{'peak MB':>9}{'ratio':>7}"
-          f"{'process MB':>12}{'others':>8}{'stolen':>8}")
+    print(f"\n{f'{batch} x {length} tokens a step':<34}{'tokens/s':>9}{'(rounds)':>14}{'ratio':>8}"
+          f"{'peak MB':>9}{'ratio':>7}{'process MB':>12}{'others':>8}{'stolen':>8}")
     for name, row in rounds.items():
         if not row:
             continue
@@ -162,8 +162,8 @@ def print_batch(batch, length, engines, rounds):
         if "warm_up_seconds" in engine.about:
             print(f"  {name}: built and warm after {engine.about['warm_up_seconds']:.0f} s")
     phases = ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in ours[-1]["phases"].items())
-    print(f"  fathom: {median(ours, 'mfu'):.1%} of {median(ours, 'peak_tflop_s'):.3f} TFLOP/s ({ours[-1]['peak_unit']}); "
-          f"{phases}")
+    print(f"  fathom: {median(ours, 'mfu'):.1%} of {median(ours, 'peak_tflop_s'):.3f} TFLOP/s "
+          f"({ours[-1]['peak_unit']}); {phases}")
 
 
 def measure_batch(batch, args):

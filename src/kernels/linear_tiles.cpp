@@ -1,4 +1,5 @@
-// Linear over a table of primitives, in three forms; which one depends on m and the weight's type.
+// Linear over a table of primitives, in three forms; which one depends on m (but for LinearArgs::fixed_form) and the
+// weight's type.
 //
 //   dot     m small: rows of W are streamed once, sums run along k. Bound by the memory.
 //   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
@@ -60,17 +61,17 @@ void CheckJob(const LinearJob& job) {
   FATHOM_CHECK(job.ldx >= job.w.cols && job.ldy >= job.w.rows);
 }
 
-LinearInput InputOf(const Tiles& tiles, Compute compute, const LinearJob& job) {
+LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
   LinearInput in;
   in.x = job.x;
   in.x_rows = job.x_rows;
   in.ldx = job.ldx;
   in.m = job.m;
   in.k = job.w.cols;
-  in.arithmetic = ArithmeticOf(compute, job.w.dtype);
+  in.arithmetic = ArithmeticOf(args.compute, job.w.dtype);
   in.ue8m0 = job.w.ue8m0;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
-  in.panels = job.m > (in.bf16 && job.w.dtype == DType::kF8E4M3 ? kDotRowsCodes : kDotRows);
+  in.panels = args.fixed_form || job.m > (in.bf16 && job.w.dtype == DType::kF8E4M3 ? kDotRowsCodes : kDotRows);
   return in;
 }
 
@@ -89,9 +90,9 @@ void Cut(const LinearInput& in, Plan* plan) {
 // Rows of x from which blocks are faster, for themselves and against the values of a row of W that are packed.
 constexpr int64_t kBlocksFrom = 128, kBlocksDepthPerRow = 3;
 
-bool IsBlocks(const Tiles& tiles, Compute compute, const LinearJob& job) {
-  const bool bf16 = tiles.mul_bf16 && ArithmeticOf(compute, job.w.dtype) == Arithmetic::kRounded;
-  return job.m >= std::max(kBlocksFrom, job.w.cols / kBlocksDepthPerRow) &&
+bool IsBlocks(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
+  const bool bf16 = tiles.mul_bf16 && ArithmeticOf(args.compute, job.w.dtype) == Arithmetic::kRounded;
+  return (args.fixed_form || job.m >= std::max(kBlocksFrom, job.w.cols / kBlocksDepthPerRow)) &&
          (job.w.dtype == DType::kF32 || job.w.dtype == DType::kBF16) && (!bf16 || job.w.cols % 2 == 0) &&
          (job.y_dtype == DType::kF32 || FitsBf16(job.w.cols));
 }
@@ -112,7 +113,7 @@ BlockJob BlocksJob(const Tiles& tiles, const void* source, int64_t i) {
   const LinearArgs& args = *static_cast<const LinearArgs*>(source);
   const LinearJob& from = args.jobs[static_cast<size_t>(i)];
   BlockJob job;
-  if (!IsBlocks(tiles, args.compute, from)) return job;
+  if (!IsBlocks(tiles, args, from)) return job;
   const bool round = ArithmeticOf(args.compute, from.w.dtype) == Arithmetic::kRounded;
   job.c = from.y;
   job.ldc = from.ldy;
@@ -364,8 +365,8 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     CheckJob(job);
     if (job.m == 0 || job.w.rows == 0) continue;
     // A plan has to do for rows dealt out to jobs otherwise: then each may be of this form.
-    if (!planning && IsBlocks(tiles, args.compute, job)) continue;
-    LinearInput in = InputOf(tiles, args.compute, job);
+    if (!planning && IsBlocks(tiles, args, job)) continue;
+    LinearInput in = InputOf(tiles, args, job);
     // Jobs that share an input stand together; looking back two is enough.
     int64_t same = -1;
     for (int64_t i = input_count - 1; !planning && i >= 0 && i >= input_count - 2; --i) {

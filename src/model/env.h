@@ -52,6 +52,7 @@ struct Probe {
 struct Training {
   Arena& tape;
   double balance_scale = 0;                     // gradient of the loss by one sequence's balance loss
+  bool isolate = false;                         // documents: a row's bits must not depend on how many rows there are
   bool recomputing = false;                     // a second forward pass of the same tokens: nothing is counted
   double balance = 0;                           // sum over layers and sequences of sum f P (report eq. 17)
   std::vector<std::vector<int64_t>> load = {};  // (cache layer, E): tokens that chose each expert; dense: empty
@@ -74,7 +75,9 @@ struct Env {
   void Show(std::string_view name, int64_t layer, const void* data, DType dtype, const Shape& shape) const {
     if (probe && probe->on_tensor && !planning()) probe->on_tensor(name, layer, TensorView{data, dtype, shape});
   }
-  void Linear(std::span<const kernels::LinearJob> jobs, Compute c) const { kernels::Linear(ctx, arena, {jobs, c}); }
+  void Linear(std::span<const kernels::LinearJob> jobs, Compute c) const {
+    kernels::Linear(ctx, arena, {jobs, c, training != nullptr && training->isolate});
+  }
   void Linear(std::span<const kernels::LinearJob> jobs) const { Linear(jobs, compute); }
   // y (m, N) = x (m, K) w^T, contiguous.
   void Linear(float* y, const float* x, int64_t m, const kernels::Weight& w) const {

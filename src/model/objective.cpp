@@ -205,7 +205,8 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
                               const ObjectiveArgs& args) {
   ArenaScope scope(arena), tape_scope(tape);
   const ObjectiveScale& scale = *args.scale;
-  Training training{.tape = tape, .balance_scale = Over(scale.aux_loss_alpha, scale.sequences)};
+  Training training{
+      .tape = tape, .balance_scale = Over(scale.aux_loss_alpha, scale.sequences), .isolate = args.batch->isolate};
   const Env env{.ctx = ctx, .arena = arena, .compute = args.compute, .training = &training};
   const int64_t d = transformer.config().hidden_size, depths = transformer.mtp_depth();
   const std::vector<Piece> pieces = PiecesOf(*args.batch);
@@ -297,7 +298,9 @@ ObjectivePlan PlanObjective(const Transformer& transformer, Context& ctx, const 
                             int64_t length, Recompute recompute, Compute compute) {
   Arena arena = Arena::Planner(), tape = Arena::Planner();
   const std::vector<int32_t> ids(static_cast<size_t>(sequences * (length + 1)));
-  const TrainSequences batch{.ids = ids, .sequences = sequences, .length = length};
+  const std::vector<std::vector<int32_t>> starts(static_cast<size_t>(sequences));
+  // Isolation needs no less memory than its absence.
+  const TrainSequences batch{.ids = ids, .sequences = sequences, .length = length, .isolate = true, .starts = starts};
   const ObjectiveScale scale{.targets = CountTargets(batch, transformer.mtp_depth()), .sequences = sequences};
   ForwardBackward(transformer, ctx, arena, tape,
                   {.batch = &batch, .scale = &scale, .grads = &grads, .recompute = recompute, .compute = compute});

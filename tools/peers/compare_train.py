@@ -67,10 +67,13 @@ class Torch:
     def __init__(self, variant, args, batch):
         self.variant, self.batch, self.length = variant, batch, args.length
         self.errors = tempfile.TemporaryFile("w+")
+        # A compiler that is ended at the limit leaves half a library behind, which must not meet the next run.
+        self.compiled = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": self.compiled.name}
         command = [sys.executable, HERE / "train_worker.py", args.config, "--variant", variant, "--batch", batch,
                    "--length", args.length, "--threads", args.threads]
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.errors, text=True, start_new_session=True)
+                                        stderr=self.errors, text=True, env=environment, start_new_session=True)
         try:
             self.about = self.answer(args.limit)
         except EngineError:
@@ -102,6 +105,7 @@ class Torch:
         except ProcessLookupError:
             pass
         self.process.wait()
+        self.compiled.cleanup()
 
 
 class Fathom:

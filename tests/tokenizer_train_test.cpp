@@ -176,7 +176,8 @@ TEST_F(TokenizerTrain, AFullDiskIsSaid) {
 }
 
 TEST_F(TokenizerTrain, APoorCorpusGivesASmallerVocabularyAndSaysSo) {
-  const Ran r = Train(Put("a.txt", "a lone king, the first of his kind\xff") + " --vocab-size 5000 --out " + At("t.json"));
+  const Ran r =
+      Train(Put("a.txt", "a lone king, the first of his kind\xff") + " --vocab-size 5000 --out " + At("t.json"));
   EXPECT_EQ(r.code, 0) << r.out;
   EXPECT_NE(r.out.find("not 5000"), std::string::npos) << r.out;
   EXPECT_NE(r.out.find("invalid UTF-8"), std::string::npos) << r.out;

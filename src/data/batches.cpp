@@ -58,8 +58,7 @@ void Compare(const json& ours, const json& theirs, const std::string& where) {
 class BatchStream::Prefetch {
  public:
   Prefetch(DocumentStream& stream, const DataOptions& options)
-      : stream_(stream),
-        builder_(stream, options.sequence_length + 1, WindowSequences(options, stream.bytes()),
+      : builder_(stream, options.sequence_length + 1, WindowSequences(options, stream.bytes()),
                  options.shuffle && stream.endless(), options.seed),
         handed_(builder_.Place()) {}
   ~Prefetch() { Stop(); }
@@ -168,7 +167,6 @@ class BatchStream::Prefetch {
     stop_ = false;
   }
 
-  DocumentStream& stream_;
   WindowBuilder builder_;  // the thread's, while it runs
   // The caller's:
   std::optional<Window> current_;

@@ -148,7 +148,7 @@ Result<std::unique_ptr<ByteReader>> ByteReader::Open(const std::string& path, Co
   } else if (compression == Compression::kZstd) {
     reader = std::make_unique<ZstdReader>(path, std::move(fd));
   } else {
-    const gzFile file = gzdopen(fd.get(), "rb");
+    auto* const file = gzdopen(fd.get(), "rb");
     if (file == nullptr) return Error("cannot open " + path, "out of memory");
     fd.Release();
     reader = std::make_unique<GzipReader>(path, file);

@@ -150,7 +150,7 @@ void Source::StartEpoch(int64_t epoch) {
 
 void Source::Add(std::string text) {
   if (settings_.wanted && !settings_.wanted(text)) return;
-  block_bytes_ += static_cast<int64_t>(text.size() + sizeof(text));
+  block_bytes_ += static_cast<int64_t>(text.size() + sizeof(std::string));
   block_.push_back(std::move(text));
 }
 

@@ -14,40 +14,14 @@ inline void PrefetchToWrite(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 // ---- C = A B ----
 
-// Rows of A as they lie. Row r is quad[r / 4] + (r % 4) * step: few registers for up to 16 rows.
-template <int kR>
-struct RowsOfA {
-  static constexpr int kQuads = (kR + 3) / 4;
-  const uint16_t* quad[kQuads];
-  int64_t step, step3;
-
-  inline RowsOfA(const MulBf16& m, int64_t row) : step(m.lda), step3(3 * m.lda) {
-#pragma GCC unroll 4
-    for (int q = 0; q < kQuads; ++q) quad[q] = m.a + (row + 4 * q) * m.lda;
-  }
-  inline const uint16_t* At(int r, int64_t k) const {
-    const uint16_t* base = quad[r / 4] + 2 * k;
-    return r % 4 == 3 ? base + step3 : base + r % 4 * step;
-  }
-  inline void FetchNext(int64_t k) const {
-#pragma GCC unroll 32
-    for (int r = 0; r < kR; ++r) Prefetch(At(r, k) + kR * step);
-  }
-};
-
-// Rows of A in panels: kR rows that begin at a multiple of kR are of one panel.
-template <int kR>
-struct PanelsOfA {
-  const uint16_t* a;
-
-  inline PanelsOfA(const MulBf16& m, int64_t row) : a(m.a + row / kLanes * m.lda + row % kLanes * 2) {}
-  inline const uint16_t* At(int r, int64_t k) const { return a + k * 2 * kLanes + 2 * r; }
-  inline void FetchNext(int64_t) const {}
-};
-
-template <template <int> class Rows, int kR, int kP>
+template <int kR, int kP>
 inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
-  const Rows<kR> a(m, row);
+  // Row r of A is quad[r / 4] + (r % 4) * step: few registers for up to 16 rows.
+  constexpr int kQuads = (kR + 3) / 4;
+  const int64_t step = m.lda, step3 = 3 * m.lda;
+  const uint16_t* quad[kQuads];
+#pragma GCC unroll 4
+  for (int q = 0; q < kQuads; ++q) quad[q] = m.a + (row + 4 * q) * m.lda;
   const uint16_t* b = m.b + panel * m.ldb;
   __m512 acc[kR][kP];
 #pragma GCC unroll 32
@@ -55,23 +29,25 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
 #pragma GCC unroll 32
     for (int p = 0; p < kP; ++p) acc[r][p] = _mm512_setzero_ps();
   }
-  // C is needed at the end, and rarely in the first cache.
-  for (int r = 0; r < kR; ++r) {
-#pragma GCC unroll 32
-    for (int p = 0; p < kP; ++p) PrefetchToWrite(m.c + (row + r) * m.ldc + (panel + p) * kLanes);
-  }
   // The next rows of A, even beyond this call's, are on their way while these are multiplied.
   constexpr int64_t kLinePairs = 16;
   for (int64_t line = 0; line < m.kpairs; line += kLinePairs) {
     const int64_t end = line + kLinePairs < m.kpairs ? line + kLinePairs : m.kpairs;
-    if (m.a_from_memory) a.FetchNext(line);
+    if (m.a_from_memory) {
+#pragma GCC unroll 32
+      for (int r = 0; r < kR; ++r) {
+        const uint16_t* base = quad[r / 4] + 2 * line + kR * step;
+        Prefetch(r % 4 == 3 ? base + step3 : base + r % 4 * step);
+      }
+    }
     for (int64_t k = line; k < end; ++k) {
       __m512i bv[kP];
 #pragma GCC unroll 32
       for (int p = 0; p < kP; ++p) bv[p] = _mm512_loadu_si512(b + p * m.ldb + k * 2 * kLanes);
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) {
-        const __m512i av = BroadcastPair(a.At(r, k));
+        const uint16_t* base = quad[r / 4] + 2 * k;
+        const __m512i av = BroadcastPair(r % 4 == 3 ? base + step3 : base + r % 4 * step);
 #pragma GCC unroll 32
         for (int p = 0; p < kP; ++p) acc[r][p] = DotPairs(acc[r][p], av, bv[p]);
       }
@@ -91,26 +67,73 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
   }
 }
 
-template <template <int> class Rows, int kR, int kP>
+// The same with A in panels (tiles.h): kR rows that begin at a multiple of kR are of one panel. They come from a cache,
+// C mostly does not.
+template <int kR, int kP>
+inline void MulBlockOfPanels(const MulBf16& m, int64_t row, int64_t panel) {
+  const uint16_t* a = m.a + row / kLanes * m.lda + row % kLanes * 2;
+  const uint16_t* b = m.b + panel * m.ldb;
+  __m512 acc[kR][kP];
+#pragma GCC unroll 32
+  for (int r = 0; r < kR; ++r) {
+#pragma GCC unroll 32
+    for (int p = 0; p < kP; ++p) acc[r][p] = _mm512_setzero_ps();
+  }
+  for (int r = 0; r < kR; ++r) {
+#pragma GCC unroll 32
+    for (int p = 0; p < kP; ++p) PrefetchToWrite(m.c + (row + r) * m.ldc + (panel + p) * kLanes);
+  }
+  for (int64_t k = 0; k < m.kpairs; ++k) {
+    __m512i bv[kP];
+#pragma GCC unroll 32
+    for (int p = 0; p < kP; ++p) bv[p] = _mm512_loadu_si512(b + p * m.ldb + k * 2 * kLanes);
+#pragma GCC unroll 32
+    for (int r = 0; r < kR; ++r) {
+      const __m512i av = BroadcastPair(a + k * 2 * kLanes + 2 * r);
+#pragma GCC unroll 32
+      for (int p = 0; p < kP; ++p) acc[r][p] = DotPairs(acc[r][p], av, bv[p]);
+    }
+  }
+#pragma GCC unroll 32
+  for (int p = 0; p < kP; ++p) {
+    const int64_t lane = (panel + p) * kLanes;
+    __m512 s = _mm512_set1_ps(m.scale);
+    if (m.lane_scale) s = _mm512_mul_ps(s, _mm512_loadu_ps(m.lane_scale + lane));
+    float* c = m.c + row * m.ldc + lane;
+#pragma GCC unroll 32
+    for (int r = 0; r < kR; ++r, c += m.ldc) {
+      _mm512_storeu_ps(c,
+                       m.accumulate ? _mm512_fmadd_ps(acc[r][p], s, _mm512_loadu_ps(c)) : _mm512_mul_ps(acc[r][p], s));
+    }
+  }
+}
+
+template <bool panels, int kR, int kP>
 inline void MulRows(const MulBf16& m, int64_t row, int64_t panel) {
-  for (; row + kR <= m.rows; row += kR) MulBlock<Rows, kR, kP>(m, row, panel);
-  if constexpr (kR > 1) MulRows<Rows, kR / 2, kP>(m, row, panel);
+  for (; row + kR <= m.rows; row += kR) {
+    if constexpr (panels) {
+      MulBlockOfPanels<kR, kP>(m, row, panel);
+    } else {
+      MulBlock<kR, kP>(m, row, panel);
+    }
+  }
+  if constexpr (kR > 1) MulRows<panels, kR / 2, kP>(m, row, panel);
 }
 
 // Registers hold the C block: 16 or 24 of 32.
-template <template <int> class Rows>
+template <bool panels>
 void MulPanels(const MulBf16& m) {
   int64_t panel = 0;
-  for (; panel + 3 <= m.panels && m.panels - panel != 4; panel += 3) MulRows<Rows, 8, 3>(m, 0, panel);
-  for (; panel + 2 <= m.panels; panel += 2) MulRows<Rows, 8, 2>(m, 0, panel);
-  for (; panel < m.panels; ++panel) MulRows<Rows, 16, 1>(m, 0, panel);
+  for (; panel + 3 <= m.panels && m.panels - panel != 4; panel += 3) MulRows<panels, 8, 3>(m, 0, panel);
+  for (; panel + 2 <= m.panels; panel += 2) MulRows<panels, 8, 2>(m, 0, panel);
+  for (; panel < m.panels; ++panel) MulRows<panels, 16, 1>(m, 0, panel);
 }
 
 void Mul(const MulBf16& m) {
   if (m.a_panels) {
-    MulPanels<PanelsOfA>(m);
+    MulPanels<true>(m);
   } else {
-    MulPanels<RowsOfA>(m);
+    MulPanels<false>(m);
   }
 }
 

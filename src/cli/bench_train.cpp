@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/machine.h"
 #include "core/rng.h"
+#include "core/stopwatch.h"
 #include "io/file.h"
 #include "train/flops.h"
 #include "train/optimizer.h"
@@ -16,17 +16,6 @@ namespace fathom::cli {
 namespace {
 
 constexpr int64_t kFewestSteps = 5;
-
-class Clock {
- public:
-  double Lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(begin_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
 
 }  // namespace
 
@@ -60,7 +49,7 @@ TrainBenchResult RunTrainBench(Context& ctx, const model::ModelConfig& config, m
   for (int64_t step = 0; step <= kFewestSteps || measured < plan.seconds; ++step) {
     on_case(fmt::format("training step {}", step + 1));
     for (int32_t& id : ids) id = static_cast<int32_t>(rng.NextBelow(config.vocab_size));
-    Clock whole, part;
+    Stopwatch whole, part;
     const train::StepResult result = runner.ForwardBackward(
         {.ids = ids, .sequences = plan.sequences, .length = plan.length, .starts = {}}, 0.3, 1e-4);
     part.Lap();

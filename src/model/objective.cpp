@@ -1,9 +1,9 @@
 #include "model/objective.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
+#include "core/stopwatch.h"
 namespace fathom::model {
 namespace {
 
@@ -93,6 +93,16 @@ class StepCaches {
   std::vector<std::vector<kernels::LatentCache>> caches_;
 };
 
+// Which of `before` (of depth k - 1) each of the rows of depth k is; a subset in the same order.
+std::vector<int64_t> PlacesIn(const Rows& before, const Rows& rows) {
+  std::vector<int64_t> places(rows.from.size());
+  for (size_t i = 0, j = 0; i < places.size(); ++i, ++j) {
+    while (before.from[j] != rows.from[i]) ++j;
+    places[i] = static_cast<int64_t>(j);
+  }
+  return places;
+}
+
 // Copies rows: to (n, d) = from[index] or, with `add`, from[index] += to's rows.
 void Gather(const Env& env, float* to, const float* from, std::span<const int64_t> index, int64_t d) {
   if (env.planning()) return;
@@ -143,18 +153,6 @@ double HeadLoss(const Env& env, const Transformer& transformer, const float* nor
   for (int64_t i = 0; i < rows && !env.planning(); ++i) sum += losses[i];
   return sum;
 }
-
-class Stopwatch {
- public:
-  // Seconds since the last call.
-  double Lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(begin_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
 
 double Over(double x, int64_t n) { return n > 0 ? x / static_cast<double>(n) : 0; }
 
@@ -221,7 +219,6 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
   ForwardSaved forward{.recompute = args.recompute, .layers = {}};
   std::vector<MtpSaved> mtp(static_cast<size_t>(depths));
   ObjectiveSums sums;
-  std::vector<float*> given;  // (rows of depth k, d): depth k - 1's normed output at the same places
   Stopwatch watch;
   for (int64_t k = 0; k <= depths; ++k) {
     rows.push_back(RowsOf(*args.batch, pieces, k));
@@ -234,18 +231,12 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
       transformer.Forward(env, r.step(), &forward);
       transformer.FinalNorm(env, forward.out, r.size(), normed.back());
     } else if (r.size() > 0) {
-      // Rows of depth k among those of depth k - 1: `from` counts places of depth 0.
-      std::vector<int64_t> index(r.from.size());
-      for (size_t i = 0, j = 0; i < index.size(); ++i, ++j) {
-        const std::vector<int64_t>& before = rows[static_cast<size_t>(k) - 1].from;
-        while (before[j] != r.from[i]) ++j;
-        index[i] = static_cast<int64_t>(j);
-      }
-      given.push_back(tape.Take<float>(r.size() * d));
-      Gather(env, given.back(), normed[static_cast<size_t>(k) - 1], index, d);
-      MtpSaved& saved = mtp[static_cast<size_t>(k) - 1];
+      const size_t before = static_cast<size_t>(k) - 1;
+      float* given = tape.Take<float>(r.size() * d);  // depth k - 1's normed output at the same places
+      Gather(env, given, normed[before], PlacesIn(rows[before], r), d);
+      MtpSaved& saved = mtp[before];
       saved.recompute = args.recompute;
-      transformer.MtpForward(env, k, r.step(), given.back(), &saved);
+      transformer.MtpForward(env, k, r.step(), given, &saved);
       transformer.MtpNorm(env, k, saved.out, r.size(), normed.back());
     }
     const double weight = k == 0 ? Over(1, scale.targets.main)
@@ -281,12 +272,7 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
     float* dhidden = arena.Take<float>(r.size() * d);
     transformer.MtpNormBackward(env, k, mtp[at - 1].out, dnormed[at], r.size(), dnormed[at], *args.grads);
     transformer.MtpBackward(env, k, r.step(), mtp[at - 1], dnormed[at], dhidden, *args.grads);
-    std::vector<int64_t> index(r.from.size());
-    for (size_t i = 0, j = 0; i < index.size(); ++i, ++j) {
-      while (rows[at - 1].from[j] != r.from[i]) ++j;
-      index[i] = static_cast<int64_t>(j);
-    }
-    ScatterAdd(env, dnormed[at - 1], dhidden, index, d);
+    ScatterAdd(env, dnormed[at - 1], dhidden, PlacesIn(rows[at - 1], r), d);
   }
   transformer.FinalNormBackward(env, forward.out, dnormed[0], rows[0].size(), dnormed[0], *args.grads);
   transformer.Backward(env, rows[0].step(), forward, dnormed[0], *args.grads);

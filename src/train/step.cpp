@@ -11,7 +11,7 @@ model::ObjectivePlan Plan(Context& ctx, const model::ModelConfig& config, const 
   return model::PlanObjective(transformer, ctx, store.grads(), micro_batch, length, recompute, store.policy().compute);
 }
 
-model::TrainSequences Part(const StepBatch& b, int64_t begin, int64_t count) {
+model::TrainSequences Part(const model::TrainSequences& b, int64_t begin, int64_t count) {
   const int64_t width = b.length + 1;
   return {
       .ids = b.ids.subspan(static_cast<size_t>(begin * width), static_cast<size_t>(count * width)),
@@ -44,13 +44,13 @@ StepRunner::StepRunner(Context& ctx, const model::ModelConfig& config, ParamStor
       arena_(plan.arena),
       tape_(plan.tape) {}
 
-StepResult StepRunner::Run(const StepBatch& batch, double mtp_loss_weight, double aux_loss_alpha, bool backward) {
+StepResult StepRunner::Run(const model::TrainSequences& batch, double mtp_loss_weight, double aux_loss_alpha,
+                           bool backward) {
   FATHOM_CHECK(static_cast<int64_t>(batch.ids.size()) == batch.sequences * (batch.length + 1));
-  const model::ObjectiveScale scale{
-      .targets = model::CountTargets(Part(batch, 0, batch.sequences), transformer_.mtp_depth()),
-      .sequences = batch.sequences,
-      .mtp_loss_weight = mtp_loss_weight,
-      .aux_loss_alpha = aux_loss_alpha};
+  const model::ObjectiveScale scale{.targets = model::CountTargets(batch, transformer_.mtp_depth()),
+                                    .sequences = batch.sequences,
+                                    .mtp_loss_weight = mtp_loss_weight,
+                                    .aux_loss_alpha = aux_loss_alpha};
   StepResult result;
   for (int64_t s = 0; s < batch.sequences; s += micro_batch_) {
     const model::TrainSequences part = Part(batch, s, std::min(micro_batch_, batch.sequences - s));
@@ -62,13 +62,15 @@ StepResult StepRunner::Run(const StepBatch& batch, double mtp_loss_weight, doubl
                                             .compute = store_.policy().compute}));
   }
   result.losses = model::LossesOf(result.sums, scale);
+  result.targets = scale.targets;
   return result;
 }
 
-StepResult StepRunner::ForwardBackward(const StepBatch& batch, double mtp_loss_weight, double aux_loss_alpha) {
+StepResult StepRunner::ForwardBackward(const model::TrainSequences& batch, double mtp_loss_weight,
+                                       double aux_loss_alpha) {
   return Run(batch, mtp_loss_weight, aux_loss_alpha, true);
 }
 
-StepResult StepRunner::Evaluate(const StepBatch& batch) { return Run(batch, 0, 0, false); }
+StepResult StepRunner::Evaluate(const model::TrainSequences& batch) { return Run(batch, 0, 0, false); }
 
 }  // namespace fathom::train

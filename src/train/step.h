@@ -10,18 +10,10 @@
 
 namespace fathom::train {
 
-// S sequences of T + 1 ids.
-struct StepBatch {
-  std::span<const int32_t> ids;  // (S, T + 1)
-  int64_t sequences = 0;
-  int64_t length = 0;
-  bool isolate = false;
-  std::span<const std::vector<int32_t>> starts = {};  // (S,)
-};
-
 struct StepResult {
   model::Losses losses;
-  model::ObjectiveSums sums;  // of the whole batch
+  model::ObjectiveSums sums;    // of the whole batch,
+  model::TargetCounts targets;  // as these
 };
 
 class StepRunner {
@@ -31,9 +23,9 @@ class StepRunner {
              model::Recompute recompute);
 
   // Losses of the batch; its gradients are added to the store's.
-  StepResult ForwardBackward(const StepBatch& batch, double mtp_loss_weight, double aux_loss_alpha);
+  StepResult ForwardBackward(const model::TrainSequences& batch, double mtp_loss_weight, double aux_loss_alpha);
   // Losses only.
-  StepResult Evaluate(const StepBatch& batch);
+  StepResult Evaluate(const model::TrainSequences& batch);
 
   const model::Transformer& transformer() const { return transformer_; }
   int64_t bytes() const { return arena_.Capacity() + tape_.Capacity(); }
@@ -45,7 +37,7 @@ class StepRunner {
  private:
   StepRunner(Context& ctx, const model::ModelConfig& config, ParamStore& store, int64_t micro_batch, int64_t length,
              model::Recompute recompute, const model::ObjectivePlan& plan);
-  StepResult Run(const StepBatch& batch, double mtp_loss_weight, double aux_loss_alpha, bool backward);
+  StepResult Run(const model::TrainSequences& batch, double mtp_loss_weight, double aux_loss_alpha, bool backward);
 
   Context& ctx_;
   ParamStore& store_;

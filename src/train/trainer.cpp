@@ -10,6 +10,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "core/machine.h"
+#include "core/nonfinite.h"
 #include "data/batches.h"
 #include "io/file.h"
 #include "io/pending_directory.h"
@@ -38,6 +39,15 @@ constexpr int64_t kPeakEvery = 16;       // steps between two pieces of the arit
 
 double Seconds(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+}
+
+// Views of a batch, which must outlive them.
+model::TrainSequences SequencesOf(const data::Batch& batch) {
+  return {.ids = batch.ids,
+          .sequences = batch.sequences,
+          .length = batch.length,
+          .isolate = batch.isolate_documents,
+          .starts = batch.starts};
 }
 
 // Adds the time until its end to a sum.
@@ -309,7 +319,7 @@ std::string Run::BadStep(const StepResult& result, double norm) const {
 // The first weight that holds a NaN or an infinity, or nothing.
 std::string Run::NonFiniteWeight() const {
   for (const StoredTensor& t : store_.tensors()) {
-    if (!std::all_of(t.master, t.master + t.n, [](float w) { return std::isfinite(w); })) return t.name;
+    if (FirstNonFiniteOf(t.master, DType::kF32, t.n) >= 0) return t.name;
   }
   return "";
 }
@@ -360,12 +370,7 @@ void Run::Step() {
     result.losses.main = result.losses.balance = NAN;
     Skip(figures.skipped, true);
   } else {
-    result = runner_->ForwardBackward({.ids = batch.ids,
-                                       .sequences = batch.sequences,
-                                       .length = batch.length,
-                                       .isolate = batch.isolate_documents,
-                                       .starts = batch.starts},
-                                      values.mtp_loss_weight, recipe_.schedule.aux_loss_alpha);
+    result = runner_->ForwardBackward(SequencesOf(batch), values.mtp_loss_weight, recipe_.schedule.aux_loss_alpha);
     figures.grad_norm = GradientNorm(ctx_, store_);
     figures.skipped = BadStep(result, figures.grad_norm);
     if (figures.skipped.empty()) {
@@ -409,18 +414,9 @@ double Run::ValidationLoss(json* mtp) {
     const data::Batch batch = validation_->Next(std::min(left, recipe_.train.micro_batch));
     if (batch.sequences == 0) break;
     left -= batch.sequences;
-    const StepBatch step{.ids = batch.ids,
-                         .sequences = batch.sequences,
-                         .length = batch.length,
-                         .isolate = batch.isolate_documents,
-                         .starts = batch.starts};
-    sums.Add(runner_->Evaluate(step).sums);
-    targets.Add(model::CountTargets({.ids = batch.ids,
-                                     .sequences = batch.sequences,
-                                     .length = batch.length,
-                                     .isolate = batch.isolate_documents,
-                                     .starts = batch.starts},
-                                    runner_->transformer().mtp_depth()));
+    const StepResult part = runner_->Evaluate(SequencesOf(batch));
+    sums.Add(part.sums);
+    targets.Add(part.targets);
   }
   const model::Losses losses = model::LossesOf(sums, {.targets = targets, .sequences = 1});
   if (mtp && !losses.mtp_depth.empty()) *mtp = losses.mtp_depth;

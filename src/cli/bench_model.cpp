@@ -9,7 +9,7 @@
 
 #include "core/machine.h"
 #include "core/rng.h"
-#include "engine/latent_store.h"
+#include "engine/latent_pool.h"
 #include "engine/step_cost.h"
 #include "io/file.h"
 
@@ -155,8 +155,8 @@ void Bench::FillCaches(int64_t batch, int64_t context) {
     for (float& x : noise_) x = static_cast<float>(rng_.NextNormal());
   }
   while (static_cast<int64_t>(stores_.size()) < batch) {
-    stores_.push_back(std::make_unique<engine::LatentStore>(m_.transformer.cache_layers(), width, PositionsOf(plan_),
-                                                            m_.cache_dtype));
+    stores_.push_back(std::make_unique<engine::LatentStore>(
+        engine::LatentLayout::Of(config_, m_.transformer.cache_layers(), m_.cache_dtype), PositionsOf(plan_)));
     filled_.push_back(0);
   }
   for (int64_t s = 0; s < batch; ++s) {

@@ -49,7 +49,7 @@ std::string_view Name(FinishReason reason) {
 }
 
 struct Generator::Slot {
-  explicit Slot(LatentStore s) : store(std::move(s)) {}
+  Slot(const LatentLayout& layout, int64_t positions) : store(layout, positions) {}
   LatentStore store;
   std::vector<int32_t> tokens;  // prompt and answer of the sequence; those before `cached` have their latent rows
   int64_t cached = 0;
@@ -68,8 +68,8 @@ Generator::Generator(Context& ctx, const model::Transformer& transformer, const 
       arena_(Plan(ctx, transformer, options_)) {
   const model::ModelConfig& c = transformer.config();
   for (int64_t i = 0; i < options_.slots; ++i) {
-    slots_.push_back(std::make_unique<Slot>(
-        LatentStore(transformer.cache_layers(), c.cache_width(), options_.ctx_size, options_.cache_dtype)));
+    slots_.push_back(std::make_unique<Slot>(LatentLayout::Of(c, transformer.cache_layers(), options_.cache_dtype),
+                                            options_.ctx_size));
   }
 }
 

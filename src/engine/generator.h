@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/latent_store.h"
+#include "engine/latent_pool.h"
 #include "engine/sampler.h"
 #include "model/transformer.h"
 

@@ -89,7 +89,7 @@ std::vector<kernels::ByteSpan> WeightMap::All() const {
 std::vector<kernels::ByteSpan> CacheSpans(std::span<const kernels::LatentCache> caches, int64_t length) {
   std::vector<kernels::ByteSpan> spans;
   for (const kernels::LatentCache& cache : caches) {
-    const int64_t row_bytes = cache.width * SizeOf(cache.dtype);
+    const int64_t row_bytes = cache.row_bytes();
     for (int64_t at = 0; at < length; at += cache.block_tokens) {
       const std::byte* data = cache.Row(at);
       const int64_t bytes = std::min(cache.block_tokens, length - at) * row_bytes;

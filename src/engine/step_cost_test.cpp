@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "engine/latent_store.h"
+#include "engine/latent_pool.h"
 
 namespace fathom::engine {
 namespace {
@@ -72,10 +72,11 @@ TEST(StepCost, Fp8BytesIncludeScales) {
 }
 
 TEST(StepCost, CacheSpansCoverTheRowsSeen) {
-  LatentStore store(3, 10, 200, DType::kBF16);
+  const kernels::LatentCache row{.block_tokens = kBlockTokens, .dtype = DType::kBF16, .width = 10};
+  const LatentStore store({.layers = 3, .row = row}, 200);
   const auto spans = CacheSpans(store.caches(), 130);
   EXPECT_EQ(kernels::TotalBytes(spans), 3 * 130 * 10 * 2);
-  EXPECT_EQ(spans.size(), 3u);  // blocks of a layer lie side by side
+  EXPECT_EQ(spans.size(), 9u);  // three blocks, each with the rows of three layers
   EXPECT_TRUE(CacheSpans(store.caches(), 0).empty());
 }
 

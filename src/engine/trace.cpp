@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "engine/latent_store.h"
+#include "engine/latent_pool.h"
 
 namespace fathom::engine {
 namespace {
@@ -62,7 +62,7 @@ Trace RunTrace(Context& ctx, const model::Transformer& t, std::span<const int32_
       if (it != o.inputs.end()) std::copy_n(it->second.data() + begin * d, tokens * d, x);
     };
   }
-  const LatentStore store(t.cache_layers(), c.cache_width(), n, o.cache_dtype);
+  const LatentStore store(LatentLayout::Of(c, t.cache_layers(), o.cache_dtype), n);
   Arena arena(
       model::PlanArena(t, ctx, o.compute, {.tokens = chunk, .positions = n, .head_rows = chunk, .form = o.form}));
   const model::Env env{.ctx = ctx, .arena = arena, .compute = o.compute, .attention_form = o.form, .probe = &probe};

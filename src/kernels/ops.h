@@ -192,15 +192,24 @@ struct EmbedArgs {
 void Embed(Context& ctx, const EmbedArgs& args);
 
 // The latent cache of one layer and one sequence: rows [latent after its norm (r); rotated shared key (dr)] in blocks
-// of `block_tokens` rows. Position p lies in blocks[p / block_tokens], row p % block_tokens. dtype F32 or BF16.
+// of `block_tokens` rows. A block may hold the rows of all layers: this layer's begin `offset` bytes into it. Position
+// p is row p % block_tokens of blocks[p / block_tokens]. dtype F32, BF16, or F8_E4M3: the row of FlashMLA, [r codes,
+// padded to 4 bytes; ceil(r / 128) float32 scales, amax / 448 of 128 latents each; dr BF16 values], 656 bytes for V3.
 struct LatentCache {
   std::byte* const* blocks = nullptr;
   int64_t block_tokens = 0;
   DType dtype = DType::kBF16;
-  int64_t width = 0;  // r + dr
+  int64_t width = 0;   // r + dr
+  int64_t offset = 0;  // bytes
+  int64_t rope = 0;    // dr; needed for F8_E4M3 only
 
+  int64_t latents() const { return width - rope; }
+  int64_t row_bytes() const {
+    if (dtype != DType::kF8E4M3) return width * SizeOf(dtype);
+    return (latents() + 3) / 4 * 4 + (latents() + kFp8Block - 1) / kFp8Block * 4 + rope * 2;
+  }
   std::byte* Row(int64_t position) const {
-    return blocks[position / block_tokens] + (position % block_tokens) * width * SizeOf(dtype);
+    return blocks[position / block_tokens] + offset + (position % block_tokens) * row_bytes();
   }
 };
 

@@ -19,6 +19,9 @@ namespace fathom::model {
 using kernels::Compute;
 using kernels::Weight;
 
+// Which form of MLA computes a slice: kAuto takes the cheaper one by its arithmetic.
+enum class AttentionForm : uint8_t { kAuto, kFull, kAbsorbed };
+
 // The tokens of one sequence in a step: rows [row, row + tokens) of the step's tensors, at positions [position,
 // position + tokens).
 struct SequenceSlice {
@@ -28,6 +31,7 @@ struct SequenceSlice {
   // Training: slices with the same number, side by side, are documents of one packed sequence, over which the balance
   // loss is taken.
   int64_t sequence = 0;
+  AttentionForm form = AttentionForm::kAuto;  // of this slice, where the step's Env leaves it open
   // The sequence's latent cache of a layer (main layers first, then the MTP modules).
   std::span<const kernels::LatentCache> caches;
 };
@@ -38,9 +42,6 @@ struct Step {
   std::span<const SequenceSlice> sequences;  // their rows cover [0, T) in order
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
 };
-
-// Which form of MLA computes a slice: kAuto takes the cheaper one by its arithmetic.
-enum class AttentionForm : uint8_t { kAuto, kFull, kAbsorbed };
 
 // Sees tensors as they are made, and may replace the input of a block. For traces and tests.
 struct Probe {
@@ -65,6 +66,7 @@ struct Env {
   AttentionForm attention_form = AttentionForm::kAuto;
   const Probe* probe = nullptr;
   Training* training = nullptr;
+  bool fixed_form = false;  // a row's bits do not depend on how many rows a step has
 
   // A slot that lives as long as the tape in training, as long as the caller's scope otherwise.
   template <class T>
@@ -76,7 +78,7 @@ struct Env {
     if (probe && probe->on_tensor && !planning()) probe->on_tensor(name, layer, TensorView{data, dtype, shape});
   }
   void Linear(std::span<const kernels::LinearJob> jobs, Compute c) const {
-    kernels::Linear(ctx, arena, {jobs, c, training != nullptr && training->isolate});
+    kernels::Linear(ctx, arena, {jobs, c, fixed_form || (training != nullptr && training->isolate)});
   }
   void Linear(std::span<const kernels::LinearJob> jobs) const { Linear(jobs, compute); }
   // y (m, N) = x (m, K) w^T, contiguous.

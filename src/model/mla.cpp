@@ -225,6 +225,7 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     const SequenceSlice& slice = step.sequences[i];
     AttentionForm form = env.attention_form;
+    if (form == AttentionForm::kAuto) form = slice.form;
     if (form == AttentionForm::kAuto) form = CheaperForm(c, slice.tokens, slice.position);
     if (saved) form = AttentionForm::kFull;
     if (form == AttentionForm::kFull) {

@@ -1,0 +1,97 @@
+// Many requests on one model: continuous batching over a paged latent cache, prompts read in chunks beside the
+// sequences that decode, prefixes shared, drafts of the MTP modules verified.
+//
+// One thread owns an Engine: it adds requests, calls Step until idle, and is where listeners are called. EngineThread
+// (engine_thread.h) is that thread for programs with many clients.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/latent_pool.h"
+#include "engine/request.h"
+#include "engine/speculation.h"
+#include "model/transformer.h"
+
+namespace fathom::engine {
+
+// What the MTP module is fed for the second draft and those behind it: its own output after shared_head.norm, or
+// before.
+enum class DraftInput : uint8_t { kNormed, kPlain };
+
+struct EngineOptions {
+  model::Compute compute = model::Compute::kF32;
+  DType cache_dtype = DType::kF32;  // F32, BF16, F8_E4M3
+  int64_t max_context = 0;          // positions of a sequence
+  int64_t cache_tokens = 0;         // positions of all sequences together; at least max_context. 0: max_context
+  int64_t max_running = 64;         // sequences in a step
+  int64_t step_tokens = 0;          // rows of a step; 0: by memory, 2048 at most
+  int64_t prompt_tokens = 256;      // of them for prompts while sequences decode
+  int64_t max_waiting = 0;          // requests that may wait; 0: any number
+  bool prefix_cache = true;
+  // The same request gives the same tokens whatever else runs, and whether its prefix was cached or not. Sampled
+  // answers need a seed, of course; speculation is verified as kCoupled.
+  bool batch_invariant = false;
+  int64_t drafts = 0;  // at most so many tokens are drafted; 0: no speculation. Needs a model with MTP
+  DraftInput draft_input = DraftInput::kNormed;
+  Verification verification = Verification::kRejection;
+  bool always_draft = false;  // do not ask whether drafts pay: for tests and measurements
+};
+
+// Counters since the start, and the state now.
+struct EngineStats {
+  int64_t running = 0, waiting = 0;
+  int64_t blocks = 0, blocks_used = 0, blocks_cached = 0;  // used: by sequences; cached: by the tree alone
+  int64_t steps = 0, rows = 0;
+  double step_seconds = 0;
+  int64_t prompt_tokens = 0, generated_tokens = 0;
+  int64_t prefix_queries = 0, prefix_hits = 0;  // tokens of prompts asked for, and found
+  int64_t preemptions = 0;
+  int64_t drafted = 0, accepted = 0;
+  int64_t finished[4] = {};                                         // by FinishReason
+  double plain_seconds = 0, verify_seconds = 0, draft_seconds = 0;  // of a step of 1 row, of 1 + drafts, of a draft
+};
+
+using RequestId = uint64_t;
+
+class Engine {
+ public:
+  Engine(Context& ctx, const model::Transformer& transformer, const EngineOptions& options);
+  ~Engine();
+
+  // Throws Error: an empty prompt, one longer than max_context, a token id out of range, sampling out of range.
+  // Nullopt: max_waiting requests wait already.
+  std::optional<RequestId> Add(Request request, Listener listener);
+  // The answer ends with kCancelled before the next step; unknown ids are finished requests.
+  void Cancel(RequestId id);
+  // One step, false if there was nothing to do. Never throws for what a request does: an error of the step (hidden
+  // states that are not finite) ends the requests in it with kError.
+  bool Step();
+
+  // Adds all, steps until they are finished.
+  std::vector<Answer> Run(std::span<const Request> requests,
+                          const std::function<bool(size_t index, const Token& token)>& on_token = {});
+
+  // Throws what Add throws, without adding. Callable from any thread.
+  void Check(const Request& request) const;
+  EngineStats stats() const;
+  const EngineOptions& options() const { return options_; }  // with what was 0 filled in
+  int64_t arena_bytes() const;
+  int64_t arena_overflows() const;
+  int64_t cache_bytes() const;
+  // Measures steps and drafts, so that the choice whether drafts pay starts from figures. Runs on free blocks.
+  void Calibrate();
+
+ private:
+  struct Sequence;
+  struct State;
+  const EngineOptions options_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace fathom::engine

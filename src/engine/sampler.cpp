@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "core/rng.h"
 
 namespace fathom::engine {
 
-void Validate(const SamplingParams& p) {
+void Validate(const SamplingParams& p, int64_t vocab_size) {
   const auto require = [](bool ok, std::string_view field, double got, std::string_view expected) {
     if (!ok) throw Error(fmt::format("{} is out of range", field), fmt::format("{}", got), std::string(expected));
   };
@@ -21,48 +22,159 @@ void Validate(const SamplingParams& p) {
           "more than 0");
   require(std::fabs(p.presence_penalty) <= 2, "presence_penalty", p.presence_penalty, "-2 to 2");
   require(std::fabs(p.frequency_penalty) <= 2, "frequency_penalty", p.frequency_penalty, "-2 to 2");
+  for (const auto& [id, bias] : p.logit_bias) {
+    require(std::fabs(bias) <= 100, "logit_bias", bias, "-100 to 100");
+    require(id >= 0 && id < vocab_size, "a token of logit_bias", id, fmt::format("0 to {}", vocab_size - 1));
+  }
 }
 
-int32_t ArgMax(std::span<const float> logits) {
-  FATHOM_CHECK(!logits.empty());
-  // Blockwise, so that the common case is a vector maximum; equal values keep the lowest index.
-  constexpr size_t kBlock = 1024;
-  float best = logits[0];
-  size_t at = 0;
-  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const size_t end = std::min(logits.size(), begin + kBlock);
-    float m = logits[begin];
-    for (size_t i = begin; i < end; ++i) m = logits[i] > m ? logits[i] : m;
-    if (m > best) {
-      best = m;
-      at = static_cast<size_t>(std::find(logits.begin() + static_cast<std::ptrdiff_t>(begin),
-                                         logits.begin() + static_cast<std::ptrdiff_t>(end), m) -
-                               logits.begin());
+namespace {
+
+using Candidate = std::pair<float, int32_t>;  // logit, id
+
+constexpr int64_t kMaximumOf = 64;  // logits of which the largest is noted
+
+bool Likelier(const Candidate& a, const Candidate& b) {
+  return a.first != b.first ? a.first > b.first : a.second < b.second;
+}
+
+// Largest of each kMaximumOf values.
+std::vector<float> Maxima(std::span<const float> x) {
+  std::vector<float> maxima;
+  for (size_t begin = 0; begin < x.size(); begin += kMaximumOf) {
+    const size_t end = std::min(x.size(), begin + kMaximumOf);
+    float m = x[begin];
+    for (size_t i = begin; i < end; ++i) m = x[i] > m ? x[i] : m;
+    maxima.push_back(m);
+  }
+  return maxima;
+}
+
+int32_t ArgMax(std::span<const float> x, std::span<const float> maxima) {
+  const auto block = std::max_element(maxima.begin(), maxima.end());
+  const auto begin = x.begin() + (block - maxima.begin()) * kMaximumOf;
+  return static_cast<int32_t>(std::find(begin, x.end() - 1, *block) - x.begin());
+}
+
+// sums: of e^((x - top) scale) over each kBlock; y: these, or null.
+double ExpSums(float* y, std::vector<double>& sums, std::span<const float> x, float top, float scale) {
+  double all = 0;
+  sums.clear();
+  for (size_t begin = 0; begin < x.size(); begin += DistributionView::kBlock) {
+    const size_t end = std::min(x.size(), begin + DistributionView::kBlock);
+    double sum = 0;
+    for (size_t i = begin; i < end; ++i) {
+      const float w = std::exp((x[i] - top) * scale);
+      if (y) y[i] = w;
+      sum += w;
     }
+    sums.push_back(sum);
+    all += sum;
   }
-  return static_cast<int32_t>(at);
+  return all;
 }
 
-Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int64_t vocab_size) : params_(params) {
-  Validate(params);
-  if (params.repetition_penalty != 1.0) {
-    in_prompt_.resize(static_cast<size_t>(vocab_size));
-    for (int32_t id : prompt) in_prompt_[static_cast<size_t>(id)] = true;
+std::vector<Candidate> AtLeast(std::span<const float> x, float floor) {
+  std::vector<Candidate> found;
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (x[i] >= floor) found.push_back({x[i], static_cast<int32_t>(i)});
   }
+  return found;
+}
+
+// The n largest, largest first. The n-th largest of the blocks' maxima is not above the n-th largest value: what lies
+// below it needs no look.
+std::vector<Candidate> Largest(std::span<const float> x, std::span<const float> maxima, int64_t n) {
+  float floor = -std::numeric_limits<float>::infinity();
+  if (n < static_cast<int64_t>(maxima.size())) {
+    std::vector<float> m(maxima.begin(), maxima.end());
+    std::nth_element(m.begin(), m.begin() + n - 1, m.end(), std::greater<>());
+    floor = m[static_cast<size_t>(n - 1)];
+  }
+  std::vector<Candidate> found = AtLeast(x, floor);
+  if (n < static_cast<int64_t>(found.size())) {
+    std::nth_element(found.begin(), found.begin() + n - 1, found.end(), Likelier);
+    found.resize(static_cast<size_t>(n));
+  }
+  std::sort(found.begin(), found.end(), Likelier);
+  return found;
+}
+
+}  // namespace
+
+int32_t ArgMax(std::span<const float> logits, Isa) {
+  FATHOM_CHECK(!logits.empty());
+  return ArgMax(logits, Maxima(logits));
+}
+
+double LogSumExp(std::span<const float> logits, Isa isa) {
+  const float top = logits[static_cast<size_t>(ArgMax(logits, isa))];
+  if (!std::isfinite(top)) return top;
+  std::vector<double> sums;
+  return top + std::log(ExpSums(nullptr, sums, logits, top, 1.0f));
+}
+
+std::vector<std::pair<int32_t, float>> TopLogprobs(std::span<const float> logits, double log_sum, int64_t n, Isa) {
+  std::vector<std::pair<int32_t, float>> top;
+  if (n <= 0) return top;
+  for (const auto& [logit, id] : Largest(logits, Maxima(logits), n)) {
+    top.push_back({id, static_cast<float>(logit - log_sum)});
+  }
+  return top;
+}
+
+int32_t DistributionView::At(double u) const {
+  double left = u * sum;
+  size_t begin = 0, end = weights.size();
+  if (ids.empty()) {
+    size_t block = 0;
+    while (block + 1 < block_sums.size() && left >= block_sums[block]) left -= block_sums[block++];
+    begin = block * kBlock;
+    end = std::min(end, begin + kBlock);
+  }
+  // Rounding may leave a rest behind the last weight: it is that of the last token that has any.
+  size_t at = begin;
+  for (size_t i = begin; i < end; ++i) {
+    if (weights[i] <= 0) continue;
+    at = i;
+    left -= weights[i];
+    if (left < 0) break;
+  }
+  return ids.empty() ? static_cast<int32_t>(at) : ids[at];
+}
+
+double Distribution::Probability(int32_t id) const {
+  if (ids.empty()) return weights[static_cast<size_t>(id)] / sum;
+  const auto at = std::find(ids.begin(), ids.end(), id);
+  return at == ids.end() ? 0 : weights[static_cast<size_t>(at - ids.begin())] / sum;
+}
+
+Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int64_t vocab_size, Isa isa)
+    : params_(params), vocab_size_(vocab_size), isa_(isa) {
+  Validate(params, vocab_size);
+  if (params.repetition_penalty == 1.0) return;
+  seen_.resize(static_cast<size_t>(vocab_size));
+  for (int32_t id : prompt) See(id);
+}
+
+void Sampler::See(int32_t id) {
+  if (seen_[static_cast<size_t>(id)]) return;
+  seen_[static_cast<size_t>(id)] = true;
+  seen_ids_.push_back(id);
 }
 
 void Sampler::Accept(int32_t id) {
   ++step_;
-  if (params_.repetition_penalty != 1.0) in_prompt_[static_cast<size_t>(id)] = true;
+  if (params_.repetition_penalty != 1.0) See(id);
   if (params_.presence_penalty != 0 || params_.frequency_penalty != 0) ++answer_[id];
 }
 
 void Sampler::Penalise(std::span<float> logits) const {
-  if (params_.repetition_penalty != 1.0) {
-    const float penalty = static_cast<float>(params_.repetition_penalty);
-    for (size_t i = 0; i < in_prompt_.size(); ++i) {
-      if (in_prompt_[i]) logits[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
-    }
+  for (const auto& [id, bias] : params_.logit_bias) logits[static_cast<size_t>(id)] += bias;
+  const float penalty = static_cast<float>(params_.repetition_penalty);
+  for (int32_t id : seen_ids_) {
+    float& logit = logits[static_cast<size_t>(id)];
+    logit = logit > 0 ? logit / penalty : logit * penalty;
   }
   for (const auto& [id, count] : answer_) {
     logits[static_cast<size_t>(id)] -=
@@ -70,45 +182,102 @@ void Sampler::Penalise(std::span<float> logits) const {
   }
 }
 
-int32_t Sampler::Sample(std::span<float> logits) {
+// Selection compares logits, not weights: rounding makes equals of some.
+DistributionView Sampler::Distribute(std::span<float> logits, Distribution& storage) const {
+  FATHOM_CHECK(static_cast<int64_t>(logits.size()) == vocab_size_);
   Penalise(logits);
-  const int32_t best = ArgMax(logits);
-  if (params_.temperature == 0) return best;
-  // Weights relative to the best token; what lies below min-p, or below what float32 can add, is dropped before
-  // sorting.
-  const double t = std::max(params_.temperature, 1e-5);
+  const std::vector<float> maxima = Maxima(logits);
+  const int32_t best = ArgMax(logits, maxima);
   const float top = logits[static_cast<size_t>(best)];
-  const float floor =
-      static_cast<float>(top + t * std::max(params_.min_p > 0 ? std::log(params_.min_p) : -1e30, -104.0));
-  candidates_.clear();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] >= floor) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+  storage.ids.clear();
+  storage.weights.clear();
+  if (greedy() || !std::isfinite(top)) {
+    storage.ids = {best};
+    storage.weights = {1.0f};
+    storage.sum = 1;
+    return storage.view();
   }
-  const auto better = [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first > b.first : a.second < b.second;
-  };
-  if (params_.top_k > 0 && params_.top_k < static_cast<int64_t>(candidates_.size())) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + params_.top_k - 1, candidates_.end(), better);
-    candidates_.resize(static_cast<size_t>(params_.top_k));
+  const double t = std::max(params_.temperature, 1e-5);
+  const float scale = static_cast<float>(1 / t);
+  const auto floor_of = [&](double weight) { return static_cast<float>(top + t * std::log(weight)); };
+  const bool few = params_.top_k > 0 && params_.top_k < vocab_size_, nucleus = params_.top_p < 1;
+  if (!few && !nucleus && params_.min_p == 0) {
+    storage.sum = ExpSums(logits.data(), storage.block_sums, logits, top, scale);
+    return {{}, logits, storage.block_sums, storage.sum};
   }
-  double sum = 0;
-  const auto weight = [&](float logit) { return std::exp((static_cast<double>(logit) - top) / t); };
-  for (auto& c : candidates_) sum += weight(c.first);
-  if (params_.top_p < 1) {
-    // The smallest set of the most likely tokens that reaches top_p, the one that crosses it included.
-    std::sort(candidates_.begin(), candidates_.end(), better);
+
+  std::vector<Candidate> candidates;
+  double mass = 0;  // of all that top-p is a share of; 0: of the candidates
+  if (few) {
+    candidates = Largest(logits, maxima, params_.top_k);
+    if (params_.min_p > 0) {
+      const float floor = floor_of(params_.min_p);
+      while (candidates.back().first < floor) candidates.pop_back();
+    }
+  } else if (params_.min_p > 0) {
+    candidates = AtLeast(logits, floor_of(params_.min_p));
+  } else {
+    // Tokens of less than the V-th part of what may be left out are left out: they cannot exceed it together. Half of
+    // that is for rounding.
+    mass = ExpSums(nullptr, storage.block_sums, logits, top, scale);
+    candidates = AtLeast(logits, floor_of((1 - params_.top_p) * mass / static_cast<double>(2 * vocab_size_)));
+  }
+  const auto weight = [&](const Candidate& c) { return std::exp((c.first - top) * scale); };
+  if (nucleus) {
+    if (mass == 0) {
+      for (const Candidate& c : candidates) mass += weight(c);
+    }
+    // The smallest set of the likeliest tokens that reaches top_p, the one that crosses it included: sorted in growing
+    // parts, as far as needed.
     double kept = 0;
-    size_t n = 0;
-    while (n < candidates_.size() && (n == 0 || kept < params_.top_p * sum)) kept += weight(candidates_[n++].first);
-    candidates_.resize(n);
-    sum = kept;
+    size_t n = 0, sorted = few ? candidates.size() : 0;
+    while (n < candidates.size() && (n == 0 || kept < params_.top_p * mass)) {
+      if (n == sorted) {
+        sorted = std::min(candidates.size(), std::max<size_t>(64, 4 * n));
+        const auto begin = candidates.begin() + static_cast<std::ptrdiff_t>(n);
+        const auto end = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
+        std::nth_element(begin, end - 1, candidates.end(), Likelier);
+        std::sort(begin, end, Likelier);
+      }
+      kept += weight(candidates[n++]);
+    }
+    candidates.resize(n);
   }
-  double draw = Rng(params_.seed, /*stream=*/0x5a17, static_cast<uint64_t>(step_)).NextDouble() * sum;
-  for (const auto& c : candidates_) {
-    draw -= weight(c.first);
-    if (draw < 0) return c.second;
+  storage.sum = 0;
+  for (const Candidate& c : candidates) {
+    storage.ids.push_back(c.second);
+    storage.weights.push_back(weight(c));
+    storage.sum += storage.weights.back();
   }
-  return candidates_.back().second;
+  return storage.view();
 }
+
+Distribution Sampler::Distribute(std::span<float> logits) const {
+  Distribution p;
+  if (Distribute(logits, p).ids.empty()) p.weights.assign(logits.begin(), logits.end());
+  return p;
+}
+
+int32_t Sampler::Sample(std::span<float> logits) const {
+  Distribution storage;
+  return Draw(Distribute(logits, storage), 0);
+}
+
+namespace {
+
+// Streams of the random numbers: a draw's counter is the position in the answer.
+constexpr uint64_t kTokenStream = 0x5a17, kAcceptanceStream = 0x5a18, kResidualStream = 0x5a19;
+
+double Uniform(uint64_t seed, uint64_t stream, int64_t position) {
+  return Rng(seed, stream, static_cast<uint64_t>(position)).NextDouble();
+}
+
+}  // namespace
+
+int32_t Sampler::Draw(const DistributionView& p, int64_t ahead) const {
+  return p.At(Uniform(params_.seed, kTokenStream, step_ + ahead));
+}
+double Sampler::AcceptanceDraw(int64_t ahead) const { return Uniform(params_.seed, kAcceptanceStream, step_ + ahead); }
+double Sampler::ResidualDraw(int64_t ahead) const { return Uniform(params_.seed, kResidualStream, step_ + ahead); }
 
 }  // namespace fathom::engine

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "core/context.h"
 #include "core/error.h"
 
 namespace fathom::engine {
@@ -26,45 +28,72 @@ struct SamplingParams {
   uint64_t seed = 0;
 };
 // Throws Error naming the first field out of range.
-void Validate(const SamplingParams& params);
+void Validate(const SamplingParams& params, int64_t vocab_size = std::numeric_limits<int32_t>::max());
 
-// Tokens that may be drawn and their weights (not normalised; more than 0, sum more than 0).
-struct Distribution {
-  std::vector<std::pair<int32_t, float>> weights;
+// Tokens that may be drawn and their weights, relative to the likeliest (not normalised; the sum is more than 0).
+struct DistributionView {
+  static constexpr int64_t kBlock = 1024;
+
+  std::span<const int32_t> ids;        // empty: weights[id], of the whole vocabulary
+  std::span<const float> weights;      // likeliest first after top-k and top-p, else in the order of ids
+  std::span<const double> block_sums;  // of kBlock weights each, where ids is empty
   double sum = 0;
-  double Probability(int32_t id) const;  // 0 if it may not be drawn; linear in the size
+
+  // The token at the share u of the sum, 0 <= u < 1, the weights laid one behind the other.
+  int32_t At(double u) const;
+};
+// The same, owned.
+struct Distribution {
+  std::vector<int32_t> ids;
+  std::vector<float> weights;
+  std::vector<double> block_sums;
+  double sum = 0;
+
+  DistributionView view() const { return {ids, weights, block_sums, sum}; }
+  double Probability(int32_t id) const;  // 0 if it may not be drawn; linear in the size of ids
 };
 
+// Thread-compatible: const members may be called from many threads at once.
 class Sampler {
  public:
-  Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int64_t vocab_size);
+  // Throws what Validate throws. isa: of the kernels that it uses.
+  Sampler(const SamplingParams& params, std::span<const int32_t> prompt, int64_t vocab_size, Isa isa = BestIsa());
 
-  // The next token; logits (vocab,) are used as scratch. Call Accept with what was chosen.
-  int32_t Sample(std::span<float> logits);
+  // The next token; logits (vocab,) are used as scratch. Call Accept with what was chosen. A likeliest logit that is
+  // not finite is chosen.
+  int32_t Sample(std::span<float> logits) const;
   void Accept(int32_t id);
 
   bool greedy() const { return params_.temperature == 0; }
-  // What Sample draws from, after bias, penalties, temperature and filters.
+  // What Sample draws from, after bias, penalties, temperature and filters; greedy: the one token.
   Distribution Distribute(std::span<float> logits) const;
-  // The token of the distribution that position `ahead` (0: the next) draws; independent of the one of AcceptanceDraw.
-  int32_t Draw(const Distribution& p, int64_t ahead) const;
+  // The same without a copy: weights of the whole vocabulary stay in logits, others come into `storage`.
+  DistributionView Distribute(std::span<float> logits, Distribution& storage) const;
+  // The token of the distribution that position `ahead` (0: the next) draws; independent of the two draws below.
+  int32_t Draw(const DistributionView& p, int64_t ahead) const;
+  int32_t Draw(const Distribution& p, int64_t ahead) const { return Draw(p.view(), ahead); }
   double AcceptanceDraw(int64_t ahead) const;  // uniform in [0, 1)
+  double ResidualDraw(int64_t ahead) const;    // uniform in [0, 1): for the token instead of a rejected draft
 
  private:
   void Penalise(std::span<float> logits) const;
+  void See(int32_t id);
 
   SamplingParams params_;
+  int64_t vocab_size_;
+  Isa isa_;
   int64_t step_ = 0;
-  std::vector<bool> in_prompt_;
+  std::vector<bool> seen_;                       // in the prompt or the answer; only with a repetition penalty
+  std::vector<int32_t> seen_ids_;                // these, each once
   std::unordered_map<int32_t, int64_t> answer_;  // occurrences
-  std::vector<std::pair<float, int32_t>> candidates_;
 };
 
 // Index of the largest value, the lowest of equals.
-int32_t ArgMax(std::span<const float> logits);
+int32_t ArgMax(std::span<const float> logits, Isa isa = BestIsa());
 
-// log(sum e^logits), and the n likeliest tokens with their log-probabilities, likeliest first.
-double LogSumExp(std::span<const float> logits);
-std::vector<std::pair<int32_t, float>> TopLogprobs(std::span<const float> logits, double log_sum, int64_t n);
+// log(sum e^logits), and the n likeliest tokens with their log-probabilities, likeliest first (equals: lower id first).
+double LogSumExp(std::span<const float> logits, Isa isa = BestIsa());
+std::vector<std::pair<int32_t, float>> TopLogprobs(std::span<const float> logits, double log_sum, int64_t n,
+                                                   Isa isa = BestIsa());
 
 }  // namespace fathom::engine

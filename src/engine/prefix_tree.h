@@ -11,6 +11,8 @@
 
 namespace fathom::engine {
 
+// Costs: a block looked up or put a hash of its tokens and their comparison; Match and Evict the logarithm of the
+// leaves besides. Nodes' numbers are used again after their eviction.
 class PrefixTree {
  public:
   using Node = int32_t;
@@ -25,7 +27,8 @@ class PrefixTree {
   bool drafts(Node node) const;  // the MTP modules' rows are there too
   int64_t users(Node node) const;
 
-  // A sequence uses a node: those before it must be in use by the same sequence.
+  // A sequence uses a node: those before it must be in use by the same sequence. It lets go of the last first; a node
+  // that is let go was used just now.
   void Acquire(Node node);
   void Release(Node node);
 

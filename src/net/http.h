@@ -29,4 +29,12 @@ struct HttpResponse {
 
 std::string_view ReasonPhrase(int status);
 
+bool EqualNames(std::string_view a, std::string_view b);  // ASCII letters without case
+
+// {"error": {"message", "type", "param": null, "code": null}}, as OpenAI's API words its errors.
+HttpResponse ErrorResponse(int status, std::string_view message, std::string_view type = "invalid_request_error");
+
+// The bytes that %XX stand for; false where one of them is broken.
+bool PercentDecode(std::string_view text, std::string* out);
+
 }  // namespace fathom::net

@@ -1,0 +1,151 @@
+#include "net/answer.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "net/connection.h"
+
+namespace fathom::net {
+namespace {
+
+// What a handler holds. The answer itself also lives in its connection, so only this one's end says that nobody is left
+// to complete it.
+class Handle : public Exchange {
+ public:
+  explicit Handle(std::shared_ptr<Answer> answer) : answer_(std::move(answer)) {}
+  ~Handle() override { answer_->Abandon(); }
+  void Send(HttpResponse response) override { answer_->Send(std::move(response)); }
+  void Begin(HttpResponse response) override { answer_->Begin(std::move(response)); }
+  void Write(std::string data) override { answer_->Write(std::move(data)); }
+  void End() override { answer_->End(); }
+  void OnGone(std::function<void()> callback) override { answer_->OnGone(std::move(callback)); }
+  bool gone() const override { return answer_->gone(); }
+
+ private:
+  const std::shared_ptr<Answer> answer_;
+};
+
+}  // namespace
+
+std::shared_ptr<Exchange> Answer::MakeExchange(std::shared_ptr<Answer> answer) {
+  return std::make_shared<Handle>(std::move(answer));
+}
+
+void Answer::Wake(std::unique_lock<std::mutex>& lock) {
+  const bool wake = !std::exchange(woken_, true);
+  lock.unlock();
+  if (!wake) return;
+  core_->Post([connection = connection_] {
+    if (const auto c = connection.lock()) c->Flush();
+  });
+}
+
+void Answer::Send(HttpResponse response) {
+  std::unique_lock lock(mutex_);
+  FATHOM_CHECK(!begun_, "an exchange is answered once");
+  begun_ = ended_ = true;
+  if (gone_) return;
+  waiting_.data = std::move(response.body);
+  waiting_.head = std::move(response);
+  waiting_.last = true;
+  Wake(lock);
+}
+
+void Answer::Begin(HttpResponse response) {
+  std::unique_lock lock(mutex_);
+  FATHOM_CHECK(!begun_, "an exchange is answered once");
+  begun_ = true;
+  if (gone_) return;
+  waiting_.data = std::move(response.body);
+  waiting_.head = std::move(response);
+  waiting_.stream = true;
+  Wake(lock);
+}
+
+void Answer::Write(std::string data) {
+  std::unique_lock lock(mutex_);
+  FATHOM_CHECK(begun_ && !ended_, "Write belongs between Begin and End");
+  if (gone_ || waiting_.broken || data.empty()) return;
+  const size_t unsent = waiting_.data.size() + in_flight_;
+  if (unsent > 0 && unsent + data.size() > static_cast<size_t>(core_->options.max_unsent_bytes)) {
+    waiting_.broken = true;
+    waiting_.data = {};
+  } else if (waiting_.data.empty()) {
+    waiting_.data = std::move(data);
+  } else {
+    waiting_.data += data;
+  }
+  Wake(lock);
+}
+
+void Answer::End() {
+  std::unique_lock lock(mutex_);
+  FATHOM_CHECK(begun_ && !ended_, "End comes once, after Begin");
+  ended_ = true;
+  if (gone_) return;
+  waiting_.last = true;
+  Wake(lock);
+}
+
+void Answer::OnGone(std::function<void()> callback) {
+  std::lock_guard lock(mutex_);
+  if (gone_) {
+    core_->Post(std::move(callback));
+  } else if (!complete_) {
+    on_gone_ = std::move(callback);
+  }
+}
+
+bool Answer::gone() const {
+  std::lock_guard lock(mutex_);
+  return gone_;
+}
+
+void Answer::Abandon() {
+  std::unique_lock lock(mutex_);
+  if (ended_ || gone_) return;
+  ended_ = true;
+  if (begun_) {
+    waiting_.broken = true;
+  } else {
+    HttpResponse response = ErrorResponse(500, "the request was dropped without an answer", "server_error");
+    waiting_.data = std::move(response.body);
+    waiting_.head = std::move(response);
+    waiting_.last = true;
+  }
+  Wake(lock);
+}
+
+Answer::Part Answer::Take() {
+  std::lock_guard lock(mutex_);
+  woken_ = false;
+  in_flight_ += waiting_.data.size();
+  Part part = std::move(waiting_);
+  waiting_ = {};
+  return part;
+}
+
+void Answer::Written(size_t bytes) {
+  std::lock_guard lock(mutex_);
+  in_flight_ -= std::min(bytes, in_flight_);
+}
+
+void Answer::SetGone() {
+  std::function<void()> callback;
+  {
+    std::lock_guard lock(mutex_);
+    gone_ = true;
+    waiting_ = {};
+    callback = std::exchange(on_gone_, nullptr);
+  }
+  if (callback) callback();
+}
+
+void Answer::Complete() {
+  std::function<void()> callback;  // destroyed without the lock: it may hold the last exchange
+  std::lock_guard lock(mutex_);
+  complete_ = true;
+  callback.swap(on_gone_);
+}
+
+}  // namespace fathom::net

@@ -149,12 +149,15 @@ OpCase Attention(Context& ctx, const std::string& text, double) {
 }
 
 OpCase Latent(Context& ctx, const std::string& text, double cold_bytes) {
-  const Problem p = Parse("latent", text, "q16l4096h8:bf16", {{"q", 0}, {"l", 0}, {"h", 0}, {"r", 512}, {"dr", 64}});
+  Problem p = Parse("latent", text, "q16l4096h8:bf16", {{"q", 0}, {"l", 0}, {"h", 0}, {"r", 512}, {"dr", 64}});
+  const bool fp8 = p.words.size() == 2 && p.words.back() == "f8e4m3";
+  if (fp8) p.words.pop_back();
   const kernels::Compute compute = ComputeOf("latent", p);
+  const DType type = fp8 ? DType::kF8E4M3 : CacheType(compute);
   const int64_t n = p.at("q"), l = p.at("l"), h = p.at("h"), r = p.at("r"), dr = p.at("dr");
   OpCase c;
-  c.copies = CopiesOf(static_cast<double>(n * l * (r + dr) * SizeOf(CacheType(compute))), cold_bytes);
-  const auto caches = MakeCaches(n * c.copies, l, r + dr, CacheType(compute));
+  c.copies = CopiesOf(static_cast<double>(n * l * (r + dr) * SizeOf(type)), cold_bytes);
+  const auto caches = MakeCaches(n * c.copies, l, r + dr, type, dr);
   const auto q = Random(n * h * (r + dr), DType::kF32, 0.3f);
   const auto out = std::make_shared<Buffer>(n * h * r * 4);
   const std::vector<int64_t> lengths(static_cast<size_t>(n), l);
@@ -257,6 +260,8 @@ std::vector<std::pair<std::string, std::string>> DefaultSuite() {
                                                         {"latent", "q1l4096h8:bf16"},
                                                         {"latent", "q16l4096h8:bf16"},
                                                         {"latent", "q1l16384h8:bf16"},
+                                                        {"latent", "q1l4096h8:bf16:f8e4m3"},
+                                                        {"latent", "q1l16384h8:bf16:f8e4m3"},
                                                         {"latent", "q1l4096h8:f32"},
                                                         {"norm", "t1n1024"},
                                                         {"norm", "t512n1024"},

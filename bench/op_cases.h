@@ -5,7 +5,8 @@
 //               m4096n512k512:bf16:bf16:j64      dx (m, k) = dy (m, n) w; dw (n, k) += dy^T x; jN: N of them at once
 //   transposed  m1n512k128:bf16:bf16:j8          y (m, n) = x (m, k) w for w (k, n)
 //   attention   t512l512h8:bf16                  t queries at the end of l positions; dn128 dr64 dv128 may follow h
-//   latent      q16l4096h8:bf16                  q sequences of l positions each; r512 dr64 may follow h
+//   latent      q16l4096h8:bf16                  q sequences of l positions each; r512 dr64 may follow h;
+//               q16l4096h8:bf16:f8e4m3           over a cache of F8_E4M3
 //   norm swiglu t512n1024                        rows and width
 //   gate        t512e64k8                        g8 groups, p4 of them chosen
 //   rope        t512h8d64

@@ -24,6 +24,7 @@ TEST_F(OpCases, EveryOpRunsOnEveryCopy) {
                                                                   {"transposed", "m2n48k200:bf16:bf16"},
                                                                   {"attention", "t5l9h2dn8dr4dv8:bf16"},
                                                                   {"latent", "q2l70h2r16dr8:f32"},
+                                                                  {"latent", "q2l70h2r16dr8:bf16:f8e4m3"},
                                                                   {"norm", "t3n64"},
                                                                   {"swiglu", "t3n64"},
                                                                   {"gate", "t3e16k4g4p2"},

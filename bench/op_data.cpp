@@ -76,16 +76,25 @@ int64_t CopiesOf(double bytes, double cold_bytes) {
   return std::clamp<int64_t>(static_cast<int64_t>(cold_bytes / std::max(bytes, 1.0)) + 1, 1, 1024);
 }
 
-std::shared_ptr<Caches> MakeCaches(int64_t count, int64_t rows, int64_t width, DType dtype) {
+std::shared_ptr<Caches> MakeCaches(int64_t count, int64_t rows, int64_t width, DType dtype, int64_t rope) {
   constexpr int64_t kBlock = 64;
   auto c = std::make_shared<Caches>();
-  const int64_t blocks = (rows + kBlock - 1) / kBlock, block_bytes = kBlock * width * SizeOf(dtype);
-  c->data = Random(count * blocks * kBlock * width, dtype, 1.0f);
-  c->bytes_each = rows * width * SizeOf(dtype);
+  const kernels::LatentCache row{.block_tokens = kBlock, .dtype = dtype, .width = width, .rope = rope};
+  const int64_t blocks = (rows + kBlock - 1) / kBlock, block_bytes = kBlock * row.row_bytes();
+  c->data = Random(count * blocks * block_bytes / SizeOf(dtype), dtype, 1.0f);
+  for (int64_t i = 0; dtype == DType::kF8E4M3 && i < count * blocks * kBlock; ++i) {
+    std::byte* at = c->data->data() + i * row.row_bytes();
+    std::fill(at + row.rope_at(), at + row.row_bytes(), std::byte{0x3f});  // bf16 0x3f3f, some 0.75
+    for (int64_t s = row.scales_at(); s < row.rope_at(); s += 4) {
+      constexpr float kScale = 1.0f;
+      std::memcpy(at + s, &kScale, sizeof kScale);
+    }
+  }
+  c->bytes_each = rows * row.row_bytes();
   for (int64_t i = 0; i < count * blocks; ++i) c->blocks.push_back(c->data->data() + i * block_bytes);
   for (int64_t i = 0; i < count; ++i) {
-    c->caches.push_back(
-        {.blocks = c->blocks.data() + i * blocks, .block_tokens = kBlock, .dtype = dtype, .width = width});
+    c->caches.push_back(row);
+    c->caches.back().blocks = c->blocks.data() + i * blocks;
   }
   return c;
 }

@@ -53,6 +53,6 @@ struct Caches {
   int64_t bytes_each = 0;
 };
 
-std::shared_ptr<Caches> MakeCaches(int64_t count, int64_t rows, int64_t width, DType dtype);
+std::shared_ptr<Caches> MakeCaches(int64_t count, int64_t rows, int64_t width, DType dtype, int64_t rope = 0);
 
 }  // namespace fathom::bench

@@ -26,14 +26,13 @@ void AttentionReference(Context& ctx, Arena& scratch, const AttentionArgs& args)
 }
 
 void FillTiles(const Flash& flash, const AttentionArgs& args, int64_t head, int64_t first, int64_t keys) {
-  const int64_t size = SizeOf(args.kv_dtype), cache_size = SizeOf(args.cache.dtype), element = flash.element();
+  const int64_t size = SizeOf(args.kv_dtype), element = flash.element();
   for (int64_t j = 0; j < keys; ++j) {
     const int64_t t = first + j;
     const auto* row = static_cast<const std::byte*>(args.kv) + (t * args.ldkv + head * (args.dn + args.dv)) * size;
     std::byte* key = flash.key_tile() + j * flash.ldk() * element;
     flash.Convert(key, row, args.kv_dtype, args.dn);
-    flash.Convert(key + args.dn * element, args.cache.Row(t) + (args.cache.width - args.dr) * cache_size,
-                  args.cache.dtype, args.dr);
+    flash.Convert(key + args.dn * element, args.cache.RopeRow(t, args.dr), args.cache.rope_dtype(), args.dr);
     if ((args.dn + args.dr) % 2) std::fill_n(key + (args.dn + args.dr) * element, element, std::byte{0});
     flash.Convert(flash.value_tile() + j * flash.ldv() * element, row + args.dn * size, args.kv_dtype, args.dv);
   }
@@ -103,7 +102,7 @@ void AttentionTiled(Context& ctx, Arena& scratch, const AttentionArgs& args, con
 
 void Attention(Context& ctx, Arena& scratch, const AttentionArgs& args) {
   FATHOM_CHECK(args.kv_dtype == DType::kF32 || args.kv_dtype == DType::kBF16);
-  FATHOM_CHECK(args.cache.dtype == DType::kF32 || args.cache.dtype == DType::kBF16);
+  FATHOM_CHECK(args.cache.Valid() && (args.cache.dtype != DType::kF8E4M3 || args.cache.rope == args.dr));
   FATHOM_CHECK(args.dn >= 0 && args.dr >= 0 && args.dn + args.dr > 0 && args.dv > 0 && args.dr <= args.cache.width);
   Choose(ctx, "Attention", std::span<const AttentionEntry>(kAttention), args).fn(ctx, scratch, args);
 }

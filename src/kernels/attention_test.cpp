@@ -15,6 +15,7 @@
 #include "kernels/flash.h"
 #include "kernels/ops.h"
 #include "kernels/reference/attention.h"
+#include "kernels/reference/elementwise.h"
 #include "kernels/registry.h"
 
 namespace fathom::kernels {
@@ -61,21 +62,27 @@ struct Cache {
   std::vector<std::byte*> blocks;
   LatentCache view;
 
-  Cache(int64_t rows, int64_t width, int64_t block_tokens, DType dtype, uint64_t stream) {
-    const Values values(Random(rows * width, stream), dtype);
-    view = {.blocks = nullptr, .block_tokens = block_tokens, .dtype = dtype, .width = width};
-    const int64_t row_bytes = width * SizeOf(dtype);
+  Cache(int64_t rows, int64_t width, int64_t rope, int64_t block_tokens, DType dtype, uint64_t stream) {
+    const std::vector<float> values = Random(rows * width, stream);
+    view = {.blocks = nullptr, .block_tokens = block_tokens, .dtype = dtype, .width = width, .offset = 0, .rope = rope};
     for (int64_t t = 0; t < rows; t += block_tokens) {
       const int64_t n = std::min(block_tokens, rows - t);  // the last may be short: its other rows are never read
-      storage.emplace_back(values.bytes.begin() + t * row_bytes, values.bytes.begin() + (t + n) * row_bytes);
+      storage.emplace_back(static_cast<size_t>(n * view.row_bytes()));
     }
     for (auto& block : storage) blocks.push_back(block.data());
     view.blocks = blocks.data();
+    reference::CacheWrite({.cache = view, .x = values.data(), .ldx = width, .rows = rows}, 0, rows);
   }
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;
+  // F8_E4M3: a column of the rope part.
   void Set(int64_t position, int64_t column, float x) {
+    const int64_t first = view.width - view.rope;
+    ASSERT_TRUE(column >= first || view.dtype != DType::kF8E4M3);
     std::byte* at = view.Row(position) + column * SizeOf(view.dtype);
+    if (column >= first) {
+      at = const_cast<std::byte*>(view.RopeRow(position, view.rope)) + (column - first) * SizeOf(view.rope_dtype());
+    }
     const uint16_t bits = F32ToBf16(x);
     if (view.dtype == DType::kF32) {
       std::memcpy(at, &x, 4);
@@ -83,15 +90,7 @@ struct Cache {
       std::memcpy(at, &bits, 2);
     }
   }
-  double Get(int64_t position, int64_t column) const {
-    const std::byte* at = view.Row(position) + column * SizeOf(view.dtype);
-    float x;
-    uint16_t bits;
-    std::memcpy(&bits, at, 2);
-    if (view.dtype == DType::kBF16) return Bf16ToF32(bits);
-    std::memcpy(&x, at, 4);
-    return x;
-  }
+  double Get(int64_t position, int64_t column) const { return reference::CacheValue(view, position, column); }
 };
 
 // Plans, then runs within the plan.
@@ -129,12 +128,13 @@ struct Problem {
   std::vector<float> out;
   AttentionArgs args;
 
-  Problem(const Shape& s, DType dtype, Compute compute)
+  Problem(const Shape& s, DType dtype, Compute compute) : Problem(s, dtype, dtype, compute) {}
+  Problem(const Shape& s, DType dtype, DType cache_dtype, Compute compute)
       : shape(s),
         q(Random(s.tokens * QRow(), 1)),
         kv_values(Random((s.begin + s.tokens) * KvRow(), 2)),
         kv(kv_values, dtype),
-        cache(s.begin + s.tokens, 24 + s.dr, s.block_tokens, dtype, 3),
+        cache(s.begin + s.tokens, 24 + s.dr, s.dr, s.block_tokens, cache_dtype, 3),
         out(static_cast<size_t>(s.tokens * ORow()), -3.0f) {
     args.out = out.data();
     args.ldo = ORow();
@@ -229,17 +229,20 @@ TEST(Attention, MatchesTheReference) {
       {3, 0, 4, 33, 9, 130, 16},  {2, 7, 0, 17, 66, 1, 16},
   };
   for (const Shape& shape : shapes) {
-    for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const auto& [dtype, cache] : {std::pair{DType::kF32, DType::kF32},
+                                       {DType::kBF16, DType::kBF16},
+                                       {DType::kF32, DType::kF8E4M3},
+                                       {DType::kBF16, DType::kF8E4M3}}) {
       for (Compute compute : {Compute::kF32, Compute::kBf16}) {
-        Problem p(shape, dtype, compute);
+        Problem p(shape, dtype, cache, compute);
         const std::vector<float> expected = p.Reference(p.args);
         const std::vector<double> bound = p.Bound();
         for (Isa isa : Isas()) {
           std::fill(p.out.begin(), p.out.end(), -3.0f);
           RunAttention(isa, 2, p.args);
-          ExpectNear(
-              p.out, expected, bound,
-              fmt::format("{} {} {} T {} begin {}", Name(isa), Name(dtype), Name(compute), shape.tokens, shape.begin));
+          ExpectNear(p.out, expected, bound,
+                     fmt::format("{} {} {} {} T {} begin {}", Name(isa), Name(dtype), Name(cache), Name(compute),
+                                 shape.tokens, shape.begin));
           if (HasFatalFailure()) return;
         }
       }
@@ -335,7 +338,7 @@ struct LatentProblem {
       : heads(h), r(r_), dr(dr_), lengths(std::move(l)) {
     const auto n = static_cast<int64_t>(lengths.size());
     for (int64_t i = 0; i < n; ++i) {
-      owners.push_back(std::make_unique<Cache>(lengths[static_cast<size_t>(i)], r + dr, block_tokens, dtype,
+      owners.push_back(std::make_unique<Cache>(lengths[static_cast<size_t>(i)], r + dr, dr, block_tokens, dtype,
                                                20 + static_cast<uint64_t>(i)));
       caches.push_back(owners.back()->view);
     }
@@ -380,7 +383,7 @@ struct LatentProblem {
           total += w;
           for (int64_t c = 0; c < r; ++c) mean[static_cast<size_t>(c)] += w * std::abs(cache.Get(j, c));
         }
-        const bool bf16 = args.compute == Compute::kBf16 && cache.view.dtype == DType::kBF16;
+        const bool bf16 = args.compute == Compute::kBf16 && cache.view.dtype != DType::kF32;
         const double e = static_cast<double>(r + dr + 4) * kU * magnitude * 1.01 + 8 * kU * (1 + high - low);
         const auto keys = static_cast<double>(length);
         // The mean is taken here with unrounded queries: 2^-8 relative to a score covers it well within 1 + 10 %.
@@ -400,7 +403,7 @@ TEST(LatentAttention, MatchesTheReference) {
     int64_t heads, r, dr, block_tokens;
   };
   for (const Dims& d : {Dims{5, 80, 8, 16}, Dims{8, 64, 16, 64}, Dims{1, 33, 2, 10}, Dims{17, 80, 7, 64}}) {
-    for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
       for (Compute compute : {Compute::kF32, Compute::kBf16}) {
         LatentProblem p(d.heads, d.r, d.dr, lengths, d.block_tokens, dtype, compute);
         const std::vector<float> expected = p.Reference();
@@ -421,12 +424,30 @@ TEST(LatentAttention, MatchesTheReference) {
 
 TEST(LatentAttention, FullWidth) {
   for (int64_t heads : {8, 16}) {
-    LatentProblem p(heads, 512, 64, {300}, 64, DType::kBF16, Compute::kBf16);
-    const std::vector<float> expected = p.Reference();
-    const std::vector<double> bound = p.Bound();
-    for (Isa isa : Isas()) {
-      RunLatent(isa, 2, p.args);
-      ExpectNear(p.out, expected, bound, fmt::format("{} heads {}", Name(isa), heads));
+    for (DType dtype : {DType::kBF16, DType::kF8E4M3}) {
+      LatentProblem p(heads, 512, 64, {300}, 64, dtype, Compute::kBf16);
+      const std::vector<float> expected = p.Reference();
+      const std::vector<double> bound = p.Bound();
+      for (Isa isa : Isas()) {
+        RunLatent(isa, 2, p.args);
+        ExpectNear(p.out, expected, bound, fmt::format("{} {} heads {}", Name(isa), Name(dtype), heads));
+      }
+    }
+  }
+}
+
+// A plan is made before the cache's type is known.
+TEST(LatentAttention, APlanServesEveryCache) {
+  for (Isa isa : Isas()) {
+    for (const auto& [planned, compute] : {std::pair{DType::kBF16, Compute::kBf16}, {DType::kF32, Compute::kF32}}) {
+      LatentProblem plan(5, 80, 8, {300}, 16, planned, compute), p(5, 80, 8, {300}, 16, DType::kF8E4M3, compute);
+      ThreadPool pool(2);
+      Context ctx{pool, isa, {}};
+      Arena planner = Arena::Planner();
+      LatentAttention(ctx, planner, plan.args);
+      Arena arena(planner.HighWater());
+      LatentAttention(ctx, arena, p.args);
+      EXPECT_LE(arena.HighWater(), planner.HighWater()) << Name(isa);
     }
   }
 }
@@ -434,20 +455,22 @@ TEST(LatentAttention, FullWidth) {
 TEST(LatentAttention, NeitherThreadsNorTheBatchMatter) {
   for (Isa isa : Isas()) {
     for (int64_t heads : {5, 20}) {
-      LatentProblem p(heads, 80, 8, {700, 1, 257, 64}, 16, DType::kBF16, Compute::kBf16);
-      RunLatent(isa, 1, p.args);
-      const std::vector<float> all = p.out;
-      RunLatent(isa, 3, p.args);
-      EXPECT_EQ(p.out, all) << Name(isa);
-      for (size_t i = 0; i < 4; ++i) {
-        LatentAttentionArgs one = p.args;
-        std::vector<float> out(static_cast<size_t>(heads * 80));
-        one.out = out.data();
-        one.q += static_cast<int64_t>(i) * heads * 88;
-        one.caches = {&p.caches[i], 1};
-        one.lengths = {&p.lengths[i], 1};
-        RunLatent(isa, 2, one);
-        ASSERT_EQ(std::memcmp(out.data(), &all[i * out.size()], out.size() * sizeof(float)), 0) << Name(isa);
+      for (DType dtype : {DType::kBF16, DType::kF8E4M3}) {
+        LatentProblem p(heads, 80, 8, {700, 1, 257, 64}, 16, dtype, Compute::kBf16);
+        RunLatent(isa, 1, p.args);
+        const std::vector<float> all = p.out;
+        RunLatent(isa, 3, p.args);
+        EXPECT_EQ(p.out, all) << Name(isa);
+        for (size_t i = 0; i < 4; ++i) {
+          LatentAttentionArgs one = p.args;
+          std::vector<float> out(static_cast<size_t>(heads * 80));
+          one.out = out.data();
+          one.q += static_cast<int64_t>(i) * heads * 88;
+          one.caches = {&p.caches[i], 1};
+          one.lengths = {&p.lengths[i], 1};
+          RunLatent(isa, 2, one);
+          ASSERT_EQ(std::memcmp(out.data(), &all[i * out.size()], out.size() * sizeof(float)), 0) << Name(isa);
+        }
       }
     }
   }
@@ -470,14 +493,16 @@ TEST(LatentAttention, WavesDoNotMatter) {
 
 TEST(LatentAttention, HugeScoresPickOneRow) {
   for (Isa isa : Isas()) {
-    for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
       LatentProblem p(3, 80, 8, {600}, 16, dtype, Compute::kBf16);
       for (size_t i = 0; i < p.q.size(); ++i) p.q[i] = i % 88 == 80 ? 0x1p70f : 0.0f;
       for (int64_t t = 0; t < 600; ++t) p.owners[0]->Set(t, 80, t == 411 ? 3.0f : t % 3 ? -1.0f : 1.0f);
       RunLatent(isa, 2, p.args);
       for (int64_t h = 0; h < 3; ++h) {
         for (int64_t c = 0; c < 80; ++c) {
-          ASSERT_EQ(p.out[static_cast<size_t>(h * 80 + c)], p.owners[0]->Get(411, c)) << Name(isa);
+          const auto value = static_cast<float>(p.owners[0]->Get(411, c));
+          ASSERT_EQ(p.out[static_cast<size_t>(h * 80 + c)], dtype == DType::kF32 ? value : RoundToBf16(value))
+              << Name(isa);
         }
       }
     }
@@ -486,7 +511,7 @@ TEST(LatentAttention, HugeScoresPickOneRow) {
 
 TEST(LatentAttention, InfinityAndNaN) {
   for (Isa isa : Isas()) {
-    for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
       LatentProblem p(5, 80, 8, {330, 300}, 16, dtype, Compute::kBf16);
       for (size_t i = 0; i < p.q.size(); ++i) {
         if (i % 88 == 80) p.q[i] = 1.0f;
@@ -501,7 +526,7 @@ TEST(LatentAttention, InfinityAndNaN) {
         if (i >= 5 * 80) {
           ASSERT_TRUE(std::isnan(p.out[i])) << Name(isa);
         } else {
-          ASSERT_NEAR(p.out[i], expected[i], dtype == DType::kBF16 ? 0x1p-8 : 2e-5) << Name(isa);
+          ASSERT_NEAR(p.out[i], expected[i], dtype == DType::kF32 ? 2e-5 : 0x1p-8) << Name(isa);
         }
       }
     }
@@ -519,16 +544,16 @@ namespace {
 // Every machine's primitives, and AMX's emulated, for the heads-in-lanes way that the table keeps for AMX.
 TEST(LatentAttention, TiledOnAnyPrimitives) {
   for (const auto& [heads, block_tokens] : {std::pair<int64_t, int64_t>{5, 16}, {17, 64}, {70, 10}}) {
-    for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
       for (int64_t r : {80, 33}) {
         LatentProblem p(heads, r, 8, {1, 64, 300}, block_tokens, dtype, Compute::kBf16);
         const std::vector<float> expected = p.Reference();
         const std::vector<double> bound = p.Bound();
         std::vector<FlashKernels> all;
-        for (Isa isa : Isas()) all.push_back(FlashKernelsOf(isa, dtype == DType::kBF16));
+        for (Isa isa : Isas()) all.push_back(FlashKernelsOf(isa, dtype != DType::kF32));
 #if defined(__x86_64__)
         Tiles amx;
-        if (dtype == DType::kBF16 && MachineHas(Isa::kAvx512Bf16)) {
+        if (dtype != DType::kF32 && MachineHas(Isa::kAvx512Bf16)) {
           FlashKernels emulated = FlashKernelsOf(Isa::kAvx512Bf16, true);
           amx = *emulated.tiles;
           ASSERT_TRUE(AddAmxEmulated(&amx));
@@ -571,7 +596,7 @@ TEST(Attention, OnEmulatedAmx) {
 // which is what the bound counts: scores are off by u (|q||k| + |q W_UK||c|), values and outputs by u each.
 TEST(Attention, TheTwoFormsAgree) {
   constexpr int64_t kHeads = 3, kDn = 24, kDr = 8, kDv = 40, kR = 80, kLength = 90;
-  Cache cache(kLength, kR + kDr, 16, DType::kF32, 5);
+  Cache cache(kLength, kR + kDr, kDr, 16, DType::kF32, 5);
   const std::vector<float> uk = Random(kHeads * kDn * kR, 6), uv = Random(kHeads * kDv * kR, 7);
   const std::vector<float> q = Random(kHeads * (kDn + kDr), 8);
   std::vector<float> kv(kLength * kHeads * (kDn + kDv)), q_latent(kHeads * (kR + kDr));

@@ -75,9 +75,7 @@ void Embed(Context& ctx, const EmbedArgs& args) {
 }
 
 void CacheWrite(Context& ctx, std::span<const CacheWriteArgs> writes) {
-  for (const CacheWriteArgs& w : writes) {
-    FATHOM_CHECK(w.cache.dtype == DType::kF32 || w.cache.dtype == DType::kBF16);
-  }
+  for (const CacheWriteArgs& w : writes) FATHOM_CHECK(w.cache.Valid());
   if (writes.size() == 1) {
     RunRows(ctx, "CacheWrite", kCacheWrite, writes[0], writes[0].rows, writes[0].cache.width);
     return;
@@ -90,8 +88,7 @@ void CacheWrite(Context& ctx, std::span<const CacheWriteArgs> writes) {
 }
 
 void CacheRead(Context& ctx, const CacheReadArgs& args) {
-  FATHOM_CHECK(args.cache.dtype == DType::kF32 || args.cache.dtype == DType::kBF16);
-  FATHOM_CHECK(args.column >= 0 && args.column + args.n <= args.cache.width);
+  FATHOM_CHECK(args.cache.Valid() && args.column >= 0 && args.column + args.n <= args.cache.width);
   RunRows(ctx, "CacheRead", kCacheRead, args, args.rows, args.n);
 }
 

@@ -176,10 +176,13 @@ TEST_P(Elementwise, EmbedIsExact) {
 }
 
 TEST_P(Elementwise, CacheHoldsRoundedRows) {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
-    for (int64_t width : {9, 24, 88, 96}) {
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
+    for (const auto& [width, rope] :
+         {std::pair<int64_t, int64_t>{9, 2}, {24, 8}, {88, 7}, {96, 0}, {300, 44}, {301, 2}}) {
       constexpr int64_t kBlock = 4, kRows = 7, kPosition = 3;
-      const auto block_bytes = static_cast<size_t>(kBlock * width * SizeOf(dtype));
+      CacheWriteArgs write;
+      write.cache = {.block_tokens = kBlock, .dtype = dtype, .width = width, .rope = rope};
+      const auto block_bytes = static_cast<size_t>(kBlock * write.cache.row_bytes());
       std::vector<std::byte> bytes(3 * block_bytes, std::byte{0x11}), expected = bytes;
       std::vector<float> x = Random(kRows * width, 12);
       x[3] = std::numeric_limits<float>::quiet_NaN();
@@ -187,8 +190,11 @@ TEST_P(Elementwise, CacheHoldsRoundedRows) {
       x[5] = 1.00390625f;  // halfway between two bf16: to even
       std::byte* blocks[3] = {&bytes[block_bytes], &bytes[0], &bytes[2 * block_bytes]};
       std::byte* expected_blocks[3] = {&expected[block_bytes], &expected[0], &expected[2 * block_bytes]};
-      CacheWriteArgs write{.cache = {}, .x = x.data(), .ldx = width, .rows = kRows, .position = kPosition};
-      write.cache = {.blocks = blocks, .block_tokens = kBlock, .dtype = dtype, .width = width};
+      write.cache.blocks = blocks;
+      write.x = x.data();
+      write.ldx = width;
+      write.rows = kRows;
+      write.position = kPosition;
       CacheWrite(ctx_, {&write, 1});
       write.cache.blocks = expected_blocks;
       reference::CacheWrite(write, 0, kRows);
@@ -206,15 +212,45 @@ TEST_P(Elementwise, CacheHoldsRoundedRows) {
       CacheWrite(ctx_, parts);
       ASSERT_EQ(again, bytes);
 
-      CacheReadArgs read{.cache = write.cache, .begin = kPosition + 1, .rows = 5, .column = 2, .n = width - 3};
-      std::vector<float> y(static_cast<size_t>(5 * width)), y_expected = y;
-      read.y = y.data();
-      read.ldy = width;
-      CacheRead(ctx_, read);
-      read.y = y_expected.data();
-      reference::CacheRead(read, 0, 5);
-      ASSERT_EQ(std::memcmp(y.data(), y_expected.data(), y.size() * sizeof(float)), 0);
+      for (const auto& [column, n] :
+           {std::pair<int64_t, int64_t>{2, width - 3}, {width - rope, rope}, {0, width - rope}}) {
+        CacheReadArgs read{.cache = write.cache, .begin = kPosition + 1, .rows = 5, .column = column, .n = n};
+        std::vector<float> y(static_cast<size_t>(5 * width)), y_expected = y;
+        read.y = y.data();
+        read.ldy = width;
+        CacheRead(ctx_, read);
+        read.y = y_expected.data();
+        reference::CacheRead(read, 0, 5);
+        ASSERT_EQ(std::memcmp(y.data(), y_expected.data(), y.size() * sizeof(float)), 0) << Name(dtype);
+      }
     }
+  }
+}
+
+// E4M3 keeps 4 significant bits, its subnormals 2^-10 of a tile's largest value or less: half of 2^-9 / 448 amax.
+TEST_P(Elementwise, Fp8CacheIsNear) {
+  constexpr int64_t kR = 512, kRope = 64, kWidth = kR + kRope;
+  LatentCache cache{.block_tokens = 1, .dtype = DType::kF8E4M3, .width = kWidth, .rope = kRope};
+  ASSERT_EQ(cache.row_bytes(), 656);
+  std::vector<std::byte> bytes(656);
+  std::byte* block = bytes.data();
+  cache.blocks = &block;
+  const std::vector<float> x = Random(kWidth, 16);
+  const CacheWriteArgs write{.cache = cache, .x = x.data(), .ldx = kWidth, .rows = 1};
+  CacheWrite(ctx_, {&write, 1});
+  std::vector<float> y(kWidth);
+  CacheRead(ctx_, {.y = y.data(), .ldy = kWidth, .cache = cache, .begin = 0, .rows = 1, .column = 0, .n = kWidth});
+  for (int64_t i = 0; i < kWidth; ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (i >= kR) {
+      ASSERT_EQ(y[at], RoundToBf16(x[at]));
+      continue;
+    }
+    float amax = 0;
+    for (int64_t j = i / 128 * 128; j < i / 128 * 128 + 128; ++j)
+      amax = std::max(amax, std::abs(x[static_cast<size_t>(j)]));
+    // The quotient and the product are rounded to float32 too.
+    ASSERT_NEAR(y[at], x[at], 1.001f * std::max(0x1p-4f * std::abs(x[at]), 0x1p-10f / 448 * amax)) << i;
   }
 }
 

@@ -1,9 +1,10 @@
 // Attention in the absorbed form: choice of an implementation, splits of positions dealt out to the threads, partial
 // results merged. Two ways to do a split:
 //   tiled  (flash.h) heads in lanes, on the matrix primitives: for AMX, with heads enough;
-//   few    (attention_tiles.h) AVX512-BF16 with a BF16 cache, heads in groups of 8, for models with few heads: no lane
-//   is
-//          empty, and rows are read from memory once.
+//   rows   (attention_tiles.h) heads in groups of 8: no lane is empty with few heads, and rows are read from memory
+//   once.
+// Rows of F8_E4M3 are widened a tile at a time, for all heads of a task, into a tile that stays in the first or second
+// cache.
 // A split's partial result is its unnormalised output with its maximum and sum; a query's partials are folded from the
 // first to the last, so the result does not depend on which of them are there at a time (a wave holds no more than
 // kWaveBytes of them) nor on the threads.
@@ -12,6 +13,7 @@
 #include <limits>
 
 #include "kernels/flash.h"
+#include "kernels/latent_row.h"
 #include "kernels/ops.h"
 #include "kernels/reference/attention.h"
 #include "kernels/registry.h"
@@ -51,7 +53,12 @@ bool OneBlock(const LatentCache& cache, int64_t begin, int64_t end) {
   return begin / cache.block_tokens == (end - 1) / cache.block_tokens;
 }
 
-bool IsBf16(const LatentAttentionArgs& args) { return !args.caches.empty() && args.caches[0].dtype == DType::kBF16; }
+bool HasRows(const LatentAttentionArgs& args, DType dtype) {
+  return !args.caches.empty() && args.caches[0].dtype == dtype;
+}
+bool WantsBf16(const LatentAttentionArgs& args) {
+  return args.compute == Compute::kBf16 && (HasRows(args, DType::kBF16) || HasRows(args, DType::kF8E4M3));
+}
 
 class Tiled {
  public:
@@ -76,7 +83,15 @@ class Tiled {
         rows = flash.key_tile();
         for (int64_t j = 0; j < keys; ++j) {
           std::byte* row = flash.key_tile() + j * ld * flash.element();
-          flash.Convert(row, cache.Row(t + j), cache.dtype, width);
+          if (cache.dtype != DType::kF8E4M3) {
+            flash.Convert(row, cache.Row(t + j), cache.dtype, width);
+          } else if (kernels_.bf16) {
+            ReadLatentRow(*kernels_.tiles, cache, cache.Row(t + j), reinterpret_cast<uint16_t*>(row));
+          } else {
+            float* values = reinterpret_cast<float*>(row);
+            ReadLatentRow(*kernels_.tiles, cache, cache.Row(t + j), 0, width, values);
+            if (kernels_.round) kernels_.tiles->round_f32(values, values, width);
+          }
           if (width % 2) std::fill_n(row + width * flash.element(), flash.element(), std::byte{0});
         }
       }
@@ -103,7 +118,7 @@ struct RowKernels {
 
 void CopyQuery(void* to, const float* from, int64_t n) { std::copy_n(from, n, static_cast<float*>(to)); }
 
-RowKernels RowKernelsOf(Isa isa, bool bf16_cache, bool round) {
+RowKernels RowKernelsOf(Isa isa, bool bf16_rows, bool round) {
   const Tiles& tiles = *TilesOf(isa);
   RowKernels k{nullptr, nullptr, CopyQuery, sizeof(float)};
   if (round) {
@@ -119,15 +134,15 @@ RowKernels RowKernelsOf(Isa isa, bool bf16_cache, bool round) {
          },
          sizeof(uint16_t)};
   } else if (isa == Isa::kSse4) {
-    k.step = bf16_cache ? sse4::LatentStepBf16Rows : sse4::LatentStepF32Rows;
+    k.step = bf16_rows ? sse4::LatentStepBf16Rows : sse4::LatentStepF32Rows;
   } else if (isa == Isa::kAvx2) {
-    k.step = bf16_cache ? avx2::LatentStepBf16Rows : avx2::LatentStepF32Rows;
+    k.step = bf16_rows ? avx2::LatentStepBf16Rows : avx2::LatentStepF32Rows;
   } else {
-    k.step = bf16_cache ? avx512::LatentStepBf16Rows : avx512::LatentStepF32Rows;
+    k.step = bf16_rows ? avx512::LatentStepBf16Rows : avx512::LatentStepF32Rows;
   }
 #else
   (void)tiles;
-  k.step = bf16_cache ? neon::LatentStepBf16Rows : neon::LatentStepF32Rows;
+  k.step = bf16_rows ? neon::LatentStepBf16Rows : neon::LatentStepF32Rows;
 #endif
   return k;
 }
@@ -136,20 +151,27 @@ class Rows {
  public:
   Rows(Isa isa, const LatentAttentionArgs& args)
       : args_(args),
-        round_(args.compute == Compute::kBf16 && IsBf16(args)),
-        kernels_(RowKernelsOf(isa, IsBf16(args), round_)),
+        tiles_(*TilesOf(isa)),
+        round_(WantsBf16(args)),
+        widen_(HasRows(args, DType::kF8E4M3)),
+        bf16_rows_(round_ || HasRows(args, DType::kBF16)),
+        kernels_(RowKernelsOf(isa, bf16_rows_, round_)),
         ldq_(Flash::RoundUp(args.r + args.dr, 32)),
         ldo_(Flash::RoundUp(args.r, 32)) {}
   static constexpr int64_t kHeadUnit = kLatentHeads;  // tasks take multiples of it, up to kMaxHeads
   static constexpr int64_t kMaxHeads = 64;
-  int64_t Bytes() const { return kMaxHeads * (kernels_.query_element * ldq_ + 4 * ldo_) + 4 * ldq_; }
+  // Room for a tile of widened rows whatever the cache: a plan is made before its type is known.
+  int64_t Bytes() const {
+    return kMaxHeads * (kernels_.query_element * ldq_ + 4 * ldo_) + (kLatentRows + 1) * 4 * ldq_;
+  }
 
   void Run(const Part& part, const Part* following, std::byte* scratch) const {
     const int64_t width = args_.r + args_.dr, row_bytes = kernels_.query_element * ldq_;
     const int64_t groups = (part.heads + kLatentHeads - 1) / kLatentHeads;
     std::byte* q = scratch;
     std::byte* zeros = q + kMaxHeads * row_bytes;
-    auto* out = reinterpret_cast<float*>(zeros + 4 * ldq_);
+    std::byte* widened = zeros + 4 * ldq_;  // kLatentRows rows, ldq_ elements apart
+    auto* out = reinterpret_cast<float*>(widened + kLatentRows * 4 * ldq_);
     std::fill_n(q, groups * kLatentHeads * row_bytes, std::byte{0});
     std::fill_n(zeros, 4 * ldq_, std::byte{0});
     std::fill_n(out, groups * kLatentHeads * ldo_, 0.0f);
@@ -158,6 +180,8 @@ class Rows {
     float max[kMaxHeads], sum[kMaxHeads] = {};
     std::fill_n(max, kMaxHeads, kNone);
     const void* rows[2 * (kLatentRows + 1)];
+    const void* tile[kLatentRows + 1];
+    const void* pieces[kLatentRows];
     const void** now = rows;
     const void** next = rows + kLatentRows + 1;
     int64_t count = List(part, part.begin, zeros, now);
@@ -165,10 +189,14 @@ class Rows {
       const int64_t next_count = List(part, t + kLatentRows, zeros, next);
       int64_t ahead = next_count;
       if (next_count == 0 && following) ahead = List(*following, following->begin, zeros, next);
+      if (widen_) {
+        Widen(part, now, count, zeros, widened, tile);
+        ahead = Pieces(next, ahead, pieces);
+      }
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t h = g * kLatentHeads;
-        kernels_.step({now, count, next, g == 0 ? ahead : 0, width, args_.r, q + h * row_bytes, ldq_, args_.scale,
-                       round_, max + h, sum + h, out + h * ldo_, ldo_});
+        kernels_.step({widen_ ? tile : now, count, widen_ ? pieces : next, g == 0 ? ahead : 0, width, args_.r,
+                       q + h * row_bytes, ldq_, args_.scale, round_, max + h, sum + h, out + h * ldo_, ldo_});
       }
       std::swap(now, next);
       count = next_count;
@@ -193,8 +221,39 @@ class Rows {
     if (n % 2) to[n] = zeros;
     return n;
   }
+  // `count` rows of F8_E4M3 as the step takes them, listed in `tile`.
+  void Widen(const Part& part, const void* const* rows, int64_t count, const std::byte* zeros, std::byte* widened,
+             const void** tile) const {
+    const LatentCache& cache = args_.caches[static_cast<size_t>(part.query)];
+    for (int64_t j = 0; j < count; ++j) {
+      std::byte* to = widened + j * ldq_ * (bf16_rows_ ? 2 : 4);
+      if (bf16_rows_) {
+        ReadLatentRow(tiles_, cache, static_cast<const std::byte*>(rows[j]), reinterpret_cast<uint16_t*>(to));
+      } else {
+        ReadLatentRow(tiles_, cache, static_cast<const std::byte*>(rows[j]), 0, cache.width,
+                      reinterpret_cast<float*>(to));
+      }
+      tile[j] = to;
+    }
+    if (count % 2) tile[count] = zeros;
+  }
+  // The step asks memory for `width` elements of its own type from each row of `next`: neighbouring rows of F8_E4M3 are
+  // listed as fewer, longer ones.
+  int64_t Pieces(const void* const* rows, int64_t count, const void** pieces) const {
+    const int64_t row_bytes = args_.caches[0].row_bytes(), piece = (args_.r + args_.dr) * (bf16_rows_ ? 2 : 4);
+    int64_t listed = 0;
+    for (int64_t j = 0; j < count;) {
+      const auto* first = static_cast<const std::byte*>(rows[j]);
+      int64_t n = 1;
+      while (j + n < count && rows[j + n] == first + n * row_bytes) ++n;
+      for (int64_t at = 0; at < n * row_bytes && listed < j + n; at += piece) pieces[listed++] = first + at;
+      j += n;
+    }
+    return listed;
+  }
   const LatentAttentionArgs& args_;
-  bool round_;
+  const Tiles& tiles_;
+  bool round_, widen_, bf16_rows_;
   RowKernels kernels_;
   int64_t ldq_, ldo_;
 };
@@ -301,7 +360,6 @@ void LatentByRows(Context& ctx, Arena& scratch, const LatentAttentionArgs& args)
 }
 
 #if defined(__x86_64__)
-bool WantsBf16(const LatentAttentionArgs& args) { return args.compute == Compute::kBf16 && IsBf16(args); }
 bool ManyHeads(const LatentAttentionArgs& args) { return WantsBf16(args) && args.heads >= kAmxHeads; }
 void LatentAmx(Context& ctx, Arena& scratch, const LatentAttentionArgs& args) {
   LatentAttentionTiled(ctx, scratch, args, FlashKernelsOf(Isa::kAmx, true));
@@ -330,7 +388,7 @@ void LatentAttention(Context& ctx, Arena& scratch, const LatentAttentionArgs& ar
   FATHOM_CHECK(args.caches.size() == args.lengths.size());
   for (const LatentCache& cache : args.caches) {
     FATHOM_CHECK(cache.dtype == args.caches[0].dtype && cache.width == args.r + args.dr);
-    FATHOM_CHECK(cache.dtype == DType::kF32 || cache.dtype == DType::kBF16);
+    FATHOM_CHECK(cache.Valid() && (cache.dtype != DType::kF8E4M3 || cache.rope == args.dr));
   }
   Choose(ctx, "LatentAttention", std::span<const LatentEntry>(kLatentAttention), args).fn(ctx, scratch, args);
 }

@@ -15,4 +15,9 @@ Weight Weight::Rows(int64_t begin, int64_t count) const {
   return part;
 }
 
+bool LatentCache::Valid() const {
+  if (dtype == DType::kF8E4M3) return rope >= 0 && rope <= width;
+  return dtype == DType::kF32 || dtype == DType::kBF16;
+}
+
 }  // namespace fathom::kernels

@@ -204,16 +204,23 @@ struct LatentCache {
   int64_t rope = 0;    // dr; needed for F8_E4M3 only
 
   int64_t latents() const { return width - rope; }
-  int64_t row_bytes() const {
-    if (dtype != DType::kF8E4M3) return width * SizeOf(dtype);
-    return (latents() + 3) / 4 * 4 + (latents() + kFp8Block - 1) / kFp8Block * 4 + rope * 2;
-  }
+  int64_t scales_at() const { return (latents() + 3) / 4 * 4; }  // bytes into a row of F8_E4M3
+  int64_t rope_at() const { return scales_at() + (latents() + kFp8Block - 1) / kFp8Block * 4; }
+  int64_t row_bytes() const { return dtype == DType::kF8E4M3 ? rope_at() + rope * 2 : width * SizeOf(dtype); }
   std::byte* Row(int64_t position) const {
     return blocks[position / block_tokens] + offset + (position % block_tokens) * row_bytes();
   }
+  // The last dr columns of a row, of rope_dtype().
+  const std::byte* RopeRow(int64_t position, int64_t dr) const {
+    return Row(position) + (dtype == DType::kF8E4M3 ? rope_at() : (width - dr) * SizeOf(dtype));
+  }
+  DType rope_dtype() const { return dtype == DType::kF8E4M3 ? DType::kBF16 : dtype; }
+  // A type that caches have, and for F8_E4M3 a rope part within the row.
+  bool Valid() const;
 };
 
-// Writes rows (rows, width) float32 to the cache at `positions`, rounding to its dtype.
+// Writes rows (rows, width) float32 to the cache at `positions`, rounding to its dtype. F8_E4M3: codes and scales of
+// the latents are those of QuantizeTiles (scales of any value), padding is zero.
 struct CacheWriteArgs {
   LatentCache cache;
   const float* x = nullptr;
@@ -223,7 +230,8 @@ struct CacheWriteArgs {
 };
 void CacheWrite(Context& ctx, std::span<const CacheWriteArgs> writes);
 
-// Reads the latent part of positions [begin, begin + rows) as float32 (rows, n), n <= width values from `column` on.
+// Reads positions [begin, begin + rows) as float32 (rows, n), n <= width values from `column` on: exactly, but that
+// the product of a code of E4M3 and its scale is rounded to float32.
 struct CacheReadArgs {
   float* y = nullptr;
   int64_t ldy = 0;
@@ -269,8 +277,9 @@ void Attention(Context& ctx, Arena& scratch, const AttentionArgs& args);
 // order: the same bits for any threads and any batch.
 //   out (Q, H, r)     float32, contiguous
 //   q   (Q, H, r+dr)  float32, contiguous: [q_nope W_UK; rotated q]
-// A length of 0 gives zeros. kF32 and kW8A8: float32. kBf16 with a BF16 cache: q and the softmax weights rounded to
-// bf16 for the two products, float32 sums; with an F32 cache as kF32.
+// A length of 0 gives zeros. kF32 and kW8A8: float32, rows as CacheRead gives them. kBf16 with a BF16 or F8_E4M3 cache:
+// q, the softmax weights and what CacheRead gives of an F8_E4M3 row rounded to bf16 for the two products, float32 sums;
+// with an F32 cache as kF32.
 inline constexpr int64_t kDecodeSplit = 256;
 struct LatentAttentionArgs {
   float* out = nullptr;

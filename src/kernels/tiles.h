@@ -83,6 +83,10 @@ struct Tiles {
   void (*widen_f16)(float* out, const void* in, int64_t n);
   void (*widen_e4m3)(float* out, const void* in, int64_t n);
   void (*widen_e4m3_bf16)(uint16_t* out, const void* in, int64_t n);
+  // Codes times the float32 scale (at any address) of each 128, rounded to float32; that rounded to bf16 (null without
+  // mul_bf16).
+  void (*scale_e4m3)(float* out, const void* in, const void* scales, int64_t n);
+  void (*scale_e4m3_bf16)(uint16_t* out, const void* in, const void* scales, int64_t n);
   // To the nearest bf16, ties to even; as bf16, or kept as float32. With mul_bf16 results below 2^-126 may be zero.
   void (*round_bf16)(uint16_t* out, const float* in, int64_t n);
   void (*round_f32)(float* out, const float* in, int64_t n);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/reference/elementwise.h"
 #include "kernels/reference/linear.h"
 
 namespace fathom::kernels::reference {
@@ -40,11 +41,11 @@ void Attention(const AttentionArgs& args, int64_t token, int64_t head, double* s
   const auto row = [&](int64_t t) { return kv + (t * args.ldkv + head * (args.dn + args.dv)) * size; };
   const auto score = [&](int64_t t) {
     const std::byte* key = row(t);
-    const std::byte* rotated = args.cache.Row(t);
+    const std::byte* rotated = args.cache.RopeRow(t, args.dr);
     double sum = 0;
     for (int64_t i = 0; i < args.dn; ++i) sum += Round(q[i], round) * Round(Decode(key, i, args.kv_dtype), round);
     for (int64_t i = 0; i < args.dr; ++i) {
-      const float k = Decode(rotated, args.cache.width - args.dr + i, args.cache.dtype);
+      const float k = Decode(rotated, i, args.cache.rope_dtype());
       sum += Round(q[args.dn + i], round) * Round(k, round);
     }
     return sum * args.scale;
@@ -57,16 +58,15 @@ void Attention(const AttentionArgs& args, int64_t token, int64_t head, double* s
 
 void LatentAttention(const LatentAttentionArgs& args, int64_t query, int64_t head, double* sums) {
   const LatentCache& cache = args.caches[static_cast<size_t>(query)];
-  const bool round = args.compute == Compute::kBf16 && cache.dtype == DType::kBF16;
+  const bool round = args.compute == Compute::kBf16 && cache.dtype != DType::kF32;
   const int64_t width = args.r + args.dr;
   const float* q = args.q + (query * args.heads + head) * width;
+  const auto value = [&](int64_t t, int64_t i) { return Round(CacheValue(cache, t, i), round); };
   const auto score = [&](int64_t t) {
-    const std::byte* row = cache.Row(t);
     double sum = 0;
-    for (int64_t i = 0; i < width; ++i) sum += Round(q[i], round) * Decode(row, i, cache.dtype);
+    for (int64_t i = 0; i < width; ++i) sum += Round(q[i], round) * value(t, i);
     return sum * args.scale;
   };
-  const auto value = [&](int64_t t, int64_t i) { return static_cast<double>(Decode(cache.Row(t), i, cache.dtype)); };
   SoftmaxSum(args.out + (query * args.heads + head) * args.r, sums, args.lengths[static_cast<size_t>(query)], args.r,
              round, score, value);
 }

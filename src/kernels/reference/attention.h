@@ -11,7 +11,7 @@ namespace fathom::kernels::reference {
 // sums: room for dv doubles.
 void Attention(const AttentionArgs& args, int64_t token, int64_t head, double* sums);
 
-// kBf16 rounds only over a BF16 cache. sums: room for r doubles.
+// kBf16 rounds only over a BF16 or F8_E4M3 cache. sums: room for r doubles.
 void LatentAttention(const LatentAttentionArgs& args, int64_t query, int64_t head, double* sums);
 
 }  // namespace fathom::kernels::reference

@@ -1,5 +1,6 @@
 #include "kernels/reference/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -73,10 +74,41 @@ void Embed(const EmbedArgs& args, int64_t begin, int64_t end) {
   }
 }
 
+namespace {
+
+void WriteFp8Row(const LatentCache& cache, std::byte* row, const float* x) {
+  const int64_t r = cache.latents();
+  for (int64_t i = r; i < cache.scales_at(); ++i) row[i] = std::byte{0};
+  for (int64_t c = 0; c < r; c += kFp8Block) {
+    float scale;
+    QuantizeRow(reinterpret_cast<uint8_t*>(row) + c, &scale, x + c, std::min(kFp8Block, r - c), false);
+    std::memcpy(row + cache.scales_at() + c / kFp8Block * 4, &scale, sizeof scale);
+  }
+  for (int64_t i = 0; i < cache.rope; ++i) {
+    const uint16_t bits = F32ToBf16(x[r + i]);
+    std::memcpy(row + cache.rope_at() + 2 * i, &bits, sizeof bits);
+  }
+}
+
+}  // namespace
+
+float CacheValue(const LatentCache& cache, int64_t position, int64_t column) {
+  const std::byte* row = cache.Row(position);
+  if (cache.dtype != DType::kF8E4M3) return Decode(row, column, cache.dtype);
+  if (column >= cache.latents()) return Decode(row + cache.rope_at(), column - cache.latents(), DType::kBF16);
+  float scale;
+  std::memcpy(&scale, row + cache.scales_at() + column / kFp8Block * 4, sizeof scale);
+  return Decode(row, column, cache.dtype) * scale;
+}
+
 void CacheWrite(const CacheWriteArgs& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* x = args.x + row * args.ldx;
     std::byte* to = args.cache.Row(args.position + row);
+    if (args.cache.dtype == DType::kF8E4M3) {
+      WriteFp8Row(args.cache, to, x);
+      continue;
+    }
     for (int64_t i = 0; i < args.cache.width; ++i) {
       if (args.cache.dtype == DType::kBF16) {
         reinterpret_cast<uint16_t*>(to)[i] = F32ToBf16(x[i]);
@@ -89,9 +121,8 @@ void CacheWrite(const CacheWriteArgs& args, int64_t begin, int64_t end) {
 
 void CacheRead(const CacheReadArgs& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
-    const std::byte* from = args.cache.Row(args.begin + row);
     for (int64_t i = 0; i < args.n; ++i) {
-      args.y[row * args.ldy + i] = Decode(from, args.column + i, args.cache.dtype);
+      args.y[row * args.ldy + i] = CacheValue(args.cache, args.begin + row, args.column + i);
     }
   }
 }

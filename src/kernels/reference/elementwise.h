@@ -15,6 +15,9 @@ void CacheWrite(const CacheWriteArgs& args, int64_t begin, int64_t end);
 void CacheRead(const CacheReadArgs& args, int64_t begin, int64_t end);
 void Gate(const GateArgs& args, int64_t begin, int64_t end);
 
+// A column of a position's row as CacheRead gives it.
+float CacheValue(const LatentCache& cache, int64_t position, int64_t column);
+
 // Index of the first non-finite value of x (n,), or -1.
 int64_t FirstNonFinite(const float* x, int64_t n);
 

@@ -1,5 +1,7 @@
 #include "kernels/simd/elementwise.h"
 
+#include "kernels/latent_row.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/elementwise.cpp"
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
@@ -55,6 +57,19 @@ void WidenAny(float* y, const std::byte* x, DType dtype, int64_t n) {
   } else {
     Widen(y, reinterpret_cast<const f16*>(x), n);
   }
+}
+
+// This instruction set's own.
+const Tiles& OwnTiles() {
+#if HWY_TARGET == HWY_SSE4
+  return *TilesSse4();
+#elif HWY_TARGET == HWY_AVX2
+  return *TilesAvx2();
+#elif HWY_TARGET == HWY_AVX3
+  return *TilesAvx512();
+#else
+  return *TilesNeon();
+#endif
 }
 
 HWY_INLINE V Silu(V x) {
@@ -150,6 +165,10 @@ void CacheWrite(const CacheWriteArgs& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* x = args.x + row * args.ldx;
     std::byte* to = args.cache.Row(args.position + row);
+    if (args.cache.dtype == DType::kF8E4M3) {
+      WriteLatentRow(OwnTiles(), args.cache, to, x);
+      continue;
+    }
     if (args.cache.dtype == DType::kF32) {
       Widen(reinterpret_cast<float*>(to), x, n);
       continue;
@@ -163,7 +182,12 @@ void CacheWrite(const CacheWriteArgs& args, int64_t begin, int64_t end) {
 
 void CacheRead(const CacheReadArgs& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
-    const std::byte* from = args.cache.Row(args.begin + row) + args.column * SizeOf(args.cache.dtype);
+    const std::byte* from = args.cache.Row(args.begin + row);
+    if (args.cache.dtype == DType::kF8E4M3) {
+      ReadLatentRow(OwnTiles(), args.cache, from, args.column, args.n, args.y + row * args.ldy);
+      continue;
+    }
+    from += args.column * SizeOf(args.cache.dtype);
     WidenAny(args.y + row * args.ldy, from, args.cache.dtype, args.n);
   }
 }

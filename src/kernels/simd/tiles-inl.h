@@ -110,6 +110,23 @@ void Widen(float* out, const void* in, int64_t n) {
   MapRow(out, static_cast<const typename Source::T*>(in), n, WidenVector<Source>());
 }
 
+struct ScaleVector {
+  VF scale;
+  HWY_INLINE void operator()(float* out, const uint8_t* in) const {
+    hn::StoreU(hn::Mul(E4m3Source::Load(in), scale), DF(), out);
+  }
+};
+void ScaleE4m3(float* out, const void* in, const void* scales, int64_t n) {
+  const uint8_t* from = static_cast<const uint8_t*>(in);
+  const uint8_t* scale_bytes = static_cast<const uint8_t*>(scales);
+  for (int64_t i = 0; i < n; i += kScaleBlock, scale_bytes += sizeof(float)) {
+    float scale;
+    __builtin_memcpy(&scale, scale_bytes, sizeof scale);
+    const int64_t count = n - i < kScaleBlock ? n - i : kScaleBlock;
+    MapRow(out + i, from + i, count, ScaleVector{hn::Set(DF(), scale)});
+  }
+}
+
 struct RoundVector {
   HWY_INLINE void operator()(float* out, const float* in) const {
     hn::StoreU(hn::BitCast(DF(), RoundBits(hn::LoadU(DF(), in))), DF(), out);
@@ -385,6 +402,8 @@ const Tiles kTable = {
     .widen_f16 = Widen<F16Source>,
     .widen_e4m3 = Widen<E4m3Source>,
     .widen_e4m3_bf16 = nullptr,
+    .scale_e4m3 = ScaleE4m3,
+    .scale_e4m3_bf16 = nullptr,
     .round_bf16 = RoundBf16,
     .round_f32 = RoundF32,
     .transpose32 = Transpose32,

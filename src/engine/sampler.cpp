@@ -143,7 +143,7 @@ int32_t DistributionView::At(double u) const {
   return ids.empty() ? static_cast<int32_t>(at) : ids[at];
 }
 
-double Distribution::Probability(int32_t id) const {
+double DistributionView::Probability(int32_t id) const {
   if (ids.empty()) return weights[static_cast<size_t>(id)] / sum;
   const auto at = std::find(ids.begin(), ids.end(), id);
   return at == ids.end() ? 0 : weights[static_cast<size_t>(at - ids.begin())] / sum;

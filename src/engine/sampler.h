@@ -41,6 +41,7 @@ struct DistributionView {
 
   // The token at the share u of the sum, 0 <= u < 1, the weights laid one behind the other.
   int32_t At(double u) const;
+  double Probability(int32_t id) const;  // 0 if it may not be drawn; linear in the size of ids
 };
 // The same, owned.
 struct Distribution {
@@ -50,7 +51,7 @@ struct Distribution {
   double sum = 0;
 
   DistributionView view() const { return {ids, weights, block_sums, sum}; }
-  double Probability(int32_t id) const;  // 0 if it may not be drawn; linear in the size of ids
+  double Probability(int32_t id) const { return view().Probability(id); }
 };
 
 // Thread-compatible: const members may be called from many threads at once.

@@ -6,7 +6,8 @@
 //              max(0, p - q) (Leviathan et al. 2023, arXiv 2211.17192, algorithm 1). Keeps the most.
 //   coupled    the token that plain sampling would draw here (the same seed and position) is drawn; d is kept if it is
 //              that token. The answer is then the same with and without speculation, token by token.
-// A draft is drawn so that it has a good chance under either: with the draw that its position will have.
+// A draft is drawn with the draw that plain sampling would use at its position: that is what makes coupled drafts
+// agree. Rejection decides and replaces by two other draws, so it stays exact. See docs/speculation.md.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,8 @@ Verified Verify(Sampler& sampler, std::span<float> logits, const Draft* draft, V
 class SpeculationGain {
  public:
   SpeculationGain();
-  // Means that follow the latest steps; between the counts of rows that were measured times are interpolated.
+  // Means that follow the latest steps; between the counts of rows that were measured times are interpolated, beyond
+  // the largest they grow with the rows.
   void AddStep(int64_t rows, double seconds);
   void AddDraft(int64_t sequences, double seconds);
   void AddOutcome(int64_t drafted,
@@ -49,7 +51,10 @@ class SpeculationGain {
 
   double StepSeconds(int64_t rows) const;
   double DraftSeconds(int64_t sequences) const;
-  double Acceptance() const;  // of a draft whose predecessors were kept
+  // Of a draft whose predecessors were kept: of the latest ones, and of an expectation, to which it returns in the
+  // course of some hundred steps without drafts. So what was given up is tried again.
+  double Acceptance() const;
+  // The fewest of equals; max_drafts while steps or drafts were never measured.
   int64_t Best(int64_t sequences, int64_t max_drafts) const;
   double TokensPerSecond(int64_t sequences, int64_t drafts) const;
 

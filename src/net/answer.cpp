@@ -70,6 +70,7 @@ void Answer::Write(std::string data) {
   if (unsent > 0 && unsent + data.size() > static_cast<size_t>(core_->options.max_unsent_bytes)) {
     waiting_.broken = true;
     waiting_.data = {};
+    woken_ = false;  // at once, though the connection is still writing
   } else if (waiting_.data.empty()) {
     waiting_.data = std::move(data);
   } else {
@@ -123,6 +124,11 @@ Answer::Part Answer::Take() {
   Part part = std::move(waiting_);
   waiting_ = {};
   return part;
+}
+
+bool Answer::broken() const {
+  std::lock_guard lock(mutex_);
+  return waiting_.broken;
 }
 
 void Answer::Written(size_t bytes) {

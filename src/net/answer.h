@@ -33,7 +33,8 @@ class Answer {
     bool last = false;
     bool broken = false;  // to be cut off: abandoned in the middle, or its client does not read
   };
-  Part Take();                 // everything that has been added since
+  Part Take();  // everything that has been added since
+  bool broken() const;
   void Written(size_t bytes);  // of what was taken
   void SetGone();              // calls the callback, on this thread
   void Complete();             // written to its end

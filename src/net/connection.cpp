@@ -101,11 +101,12 @@ void Connection::Read() {
 void Connection::OnRead(const ErrorCode& error, size_t bytes) {
   reading_ = false;
   switch (phase_) {
-    case Phase::kClosed:
     case Phase::kFinishing:
-    case Phase::kRefusing:
-      return;  // Finish reads what else may come
+      if (error) Close();  // the other side has read everything
+      return;
+    case Phase::kClosed:
     case Phase::kHandshake:
+    case Phase::kRefusing:
       return;
     case Phase::kIdle:
     case Phase::kHead:
@@ -232,7 +233,11 @@ void Connection::AppendHead(const HttpResponse& response, bool stream, size_t bo
 }
 
 void Connection::Flush() {
-  if (writing_ || phase_ != Phase::kAnswering) return;
+  if (phase_ != Phase::kAnswering) return;
+  if (writing_) {
+    if (answer_->broken()) Close();
+    return;
+  }
   Answer::Part part = answer_->Take();
   if (part.broken) return Close();
   if (part.head) AppendHead(*part.head, part.stream, part.data.size());

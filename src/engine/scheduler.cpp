@@ -58,8 +58,7 @@ class Planner {
       plan_.preempted.push_back(last);
       --stays_;
       left_ += running_[last].blocks - running_[last].shared;
-      const size_t first = order_.front();
-      if (stays_ == 1) left_ = limits_.pool_blocks - running_[first].blocks - taken_[first];
+      if (stays_ == 1) left_ = limits_.pool_blocks - running_[order_[0]].blocks - taken_[order_[0]];
       if (last == i) return false;
     }
     Give(i, blocks);

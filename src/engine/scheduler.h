@@ -12,7 +12,7 @@
 //   what
 //      running prompts will still need; or if nothing runs. One that does not fit holds back the waiting ones behind
 //      it, so none is starved by smaller ones; one that is `held_back` lets others pass, and is admitted nevertheless
-//      if the step would be empty. In a step that preempts none is admitted.
+//      if the step would be empty. In a step that preempts none is admitted: what it would find has changed.
 //   4. Drafts get, in the order, what tokens are left, and blocks that no running prompt will need.
 //
 // Priorities are strict: those of a lower one wait as long as higher ones come. A running sequence is not preempted for

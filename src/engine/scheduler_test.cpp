@@ -113,6 +113,21 @@ std::string Broken(const States& running, const States& waiting, int64_t blocks_
       if (running[order[j]].pending > 1 && tokens[order[j]] > 0 && left > 0) return "prompts out of order";
     }
   }
+  // Blocks for drafts alone: none that a prompt of this step or a running one will need.
+  int64_t draft_blocks = 0, room_for_drafts = left;
+  for (size_t k = 0; k < stays; ++k) {
+    const SequenceState& s = running[order[k]];
+    const int64_t held = std::max(s.blocks, blocks_for(s.cached + tokens[order[k]]));
+    draft_blocks += std::max<int64_t>(0, blocks_for(s.cached + tokens[order[k]] + drafts[order[k]]) - held);
+    if (s.pending > 1) room_for_drafts -= std::max<int64_t>(0, blocks_for(s.cached + s.pending) - held) + 1;
+  }
+  for (size_t w = 0; w < waiting.size(); ++w) {
+    const SequenceState& s = waiting[w];
+    if (admitted[w] > 0 && (!running.empty() || new_running > 1)) {
+      room_for_drafts -= blocks_for(s.cached + s.pending) - blocks_for(s.cached + admitted[w]) + 1;
+    }
+  }
+  if (draft_blocks > 0 && room_for_drafts < 0) return "drafts took blocks that prompts need";
   // Waiting ones in the order; room for all that runs.
   bool passed = false;
   for (size_t w : queue) {
@@ -194,6 +209,8 @@ TEST(Scheduler, EverySmallState) {
                                  .blocks = CeilDiv(cached, kBlock)});
       }
     }
+    // One that holds more than it takes.
+    if (priority == 0) running_kinds.push_back({.cached = 6, .pending = 1, .blocks = 3});
     for (int64_t pending : {1, 3}) {
       for (bool held : {false, true}) {
         waiting_kinds.push_back({.priority = priority, .pending = pending, .held_back = held});
@@ -279,6 +296,15 @@ TEST(Scheduler, SharedBlocksDoNotReturn) {
   Schedule plan = PlanStep(States{a, b, c}, {}, 0, limits);
   EXPECT_EQ(plan.preempted, std::vector<size_t>{2});
   EXPECT_EQ(plan.slices.size(), 2u);
+  // Shared by those that are preempted alone: when the first is alone, all blocks but its own are there.
+  SequenceState first{.priority = 1, .cached = 4, .pending = 1, .blocks = 2};
+  SequenceState d = a, e = b;
+  d.blocks = d.shared = e.blocks = e.shared = 3;
+  SchedulerLimits five = limits;
+  five.pool_blocks = 5;
+  plan = PlanStep(States{first, d, e}, {}, 0, five);
+  EXPECT_EQ(plan.preempted, (std::vector<size_t>{2, 1}));
+  EXPECT_EQ(plan.slices.size(), 1u);
   // Without c one of b is all there is.
   SchedulerLimits small = limits;
   small.pool_blocks = 5;

@@ -107,7 +107,7 @@ void Answer::Abandon() {
   if (ended_ || gone_) return;
   ended_ = true;
   if (begun_) {
-    waiting_.broken = true;
+    waiting_.cut = true;
   } else {
     HttpResponse response = ErrorResponse(500, "the request was dropped without an answer", "server_error");
     waiting_.data = std::move(response.body);

@@ -31,7 +31,8 @@ class Answer {
     bool stream = false;               // more may come behind `data`
     std::string data;
     bool last = false;
-    bool broken = false;  // to be cut off: abandoned in the middle, or its client does not read
+    bool cut = false;     // nothing will come behind `data`, but it is not complete
+    bool broken = false;  // its client does not read: the end at once
   };
   Part Take();  // everything that has been added since
   bool broken() const;

@@ -175,7 +175,7 @@ void Connection::Dispatch() {
   keep_alive_ = reader_->keep_alive();
   http_1_0_ = reader_->http_1_0();
   head_only_ = request.method == "HEAD";
-  chunked_ = bodiless_ = last_ = false;
+  chunked_ = bodiless_ = last_ = cut_ = false;
   reader_.reset();
   if (in_.empty()) in_ = {};
   if (core_->Draining()) return Refuse(503, "the server is shutting down");
@@ -248,6 +248,7 @@ void Connection::Flush() {
     out_ += part.data;
     if (chunked_) out_ += "\r\n";
   }
+  cut_ = cut_ || part.cut;
   if (part.last) {
     last_ = true;
     if (chunked_ && !head_only_) out_ += "0\r\n\r\n";
@@ -257,6 +258,8 @@ void Connection::Flush() {
     Write();
   } else if (last_) {
     AnswerComplete();
+  } else if (cut_) {
+    Close();
   }
 }
 

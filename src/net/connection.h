@@ -59,9 +59,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::chrono::steady_clock::time_point body_begin_;
 
   std::shared_ptr<Answer> answer_;
-  bool keep_alive_ = false, http_1_0_ = false, head_only_ = false;  // of the request being answered
-  bool chunked_ = false, bodiless_ = false, last_ = false;          // of its answer
-  std::string out_;                                                 // being written
+  bool keep_alive_ = false, http_1_0_ = false, head_only_ = false;        // of the request being answered
+  bool chunked_ = false, bodiless_ = false, last_ = false, cut_ = false;  // of its answer
+  std::string out_;                                                       // being written
   size_t written_ = 0;
   bool writing_ = false;
   std::string refusal_;  // to be written next, and then the end

@@ -1,8 +1,6 @@
 # Puts the chat page (web/ and the libraries it uses) into a target: fathom_embed_page(fathom_server). Each file is
 # compressed when the program is built (fonts are already) and included by the assembler; the table of them is what
 # server/page_data.h declares. Run as a script (cmake -P) this file writes that table.
-set(FATHOM_PAGE_FILES index.html icon.svg)
-
 # The libraries: served as | Debian's package | its file.
 set(FATHOM_PAGE_LIBRARIES
   "lib/marked.js|libjs-marked|/usr/share/javascript/marked/marked.min.js"
@@ -11,7 +9,7 @@ set(FATHOM_PAGE_LIBRARIES
   "lib/katex.js|libjs-katex|/usr/share/javascript/katex/katex.min.js"
   "lib/katex.css|libjs-katex|/usr/share/javascript/katex/katex.min.css")
 
-# FATHOM_EMBED: lines "path|file|type|gzip"; OUT: the source to write.
+# LIST: a file of lines path|file|type|whether to compress; OUT: the source to write; GZIP: the program.
 if(CMAKE_SCRIPT_MODE_FILE)
   cmake_minimum_required(VERSION 3.25)
   file(STRINGS ${LIST} entries)
@@ -94,8 +92,11 @@ function(fathom_embed_page target)
   find_program(GZIP_PROGRAM gzip REQUIRED)
   set(lines "")
   set(inputs ${FATHOM_EMBED_SCRIPT})
-  foreach(name ${FATHOM_PAGE_FILES})
-    list(APPEND served "${name}|${CMAKE_SOURCE_DIR}/web/${name}")
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/web/*.html ${CMAKE_SOURCE_DIR}/web/*.css
+    ${CMAKE_SOURCE_DIR}/web/*.js ${CMAKE_SOURCE_DIR}/web/*.svg)
+  foreach(file ${files})
+    get_filename_component(name ${file} NAME)
+    list(APPEND served "${name}|${file}")
   endforeach()
   foreach(library ${FATHOM_PAGE_LIBRARIES})
     string(REPLACE "|" ";" library "${library}")

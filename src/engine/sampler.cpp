@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 
 #include "core/rng.h"
+#include "kernels/logit_ops.h"
 
 namespace fathom::engine {
 
@@ -32,66 +34,58 @@ namespace {
 
 using Candidate = std::pair<float, int32_t>;  // logit, id
 
-constexpr int64_t kMaximumOf = 64;  // logits of which the largest is noted
-
 bool Likelier(const Candidate& a, const Candidate& b) {
   return a.first != b.first ? a.first > b.first : a.second < b.second;
 }
 
-// Largest of each kMaximumOf values.
-std::vector<float> Maxima(std::span<const float> x) {
-  std::vector<float> maxima;
-  for (size_t begin = 0; begin < x.size(); begin += kMaximumOf) {
-    const size_t end = std::min(x.size(), begin + kMaximumOf);
-    float m = x[begin];
-    for (size_t i = begin; i < end; ++i) m = x[i] > m ? x[i] : m;
-    maxima.push_back(m);
-  }
+std::vector<float> Maxima(std::span<const float> x, Isa isa) {
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<float> maxima(static_cast<size_t>((n + kernels::kMaximaOf - 1) / kernels::kMaximaOf));
+  kernels::Maxima(isa, maxima.data(), x.data(), n);
   return maxima;
 }
 
 int32_t ArgMax(std::span<const float> x, std::span<const float> maxima) {
   const auto block = std::max_element(maxima.begin(), maxima.end());
-  const auto begin = x.begin() + (block - maxima.begin()) * kMaximumOf;
+  const auto begin = x.begin() + (block - maxima.begin()) * kernels::kMaximaOf;
   return static_cast<int32_t>(std::find(begin, x.end() - 1, *block) - x.begin());
 }
 
-// sums: of e^((x - top) scale) over each kBlock; y: these, or null.
-double ExpSums(float* y, std::vector<double>& sums, std::span<const float> x, float top, float scale) {
+// The sum of all e^((x - top) scale); sums: of each kBlock. y: these, or null.
+double ExpSums(Isa isa, float* y, std::vector<double>& sums, std::span<const float> x, float top, float scale) {
+  const auto n = static_cast<int64_t>(x.size());
+  sums.resize(static_cast<size_t>((n + kernels::kExpSumOf - 1) / kernels::kExpSumOf));
+  kernels::ExpSums(isa, y, sums.data(), x.data(), n, top, scale);
   double all = 0;
-  sums.clear();
-  for (size_t begin = 0; begin < x.size(); begin += DistributionView::kBlock) {
-    const size_t end = std::min(x.size(), begin + DistributionView::kBlock);
-    double sum = 0;
-    for (size_t i = begin; i < end; ++i) {
-      const float w = std::exp((x[i] - top) * scale);
-      if (y) y[i] = w;
-      sum += w;
-    }
-    sums.push_back(sum);
-    all += sum;
-  }
+  for (double sum : sums) all += sum;
   return all;
 }
 
-std::vector<Candidate> AtLeast(std::span<const float> x, float floor) {
+std::vector<Candidate> AtLeast(Isa isa, std::span<const float> x, float floor) {
+  constexpr int64_t kPart = 4096;
+  std::array<int32_t, kPart> ids;
   std::vector<Candidate> found;
-  for (size_t i = 0; i < x.size(); ++i) {
-    if (x[i] >= floor) found.push_back({x[i], static_cast<int32_t>(i)});
+  for (int64_t begin = 0; begin < static_cast<int64_t>(x.size()); begin += kPart) {
+    const float* part = x.data() + begin;
+    const int64_t n = kernels::AtLeast(isa, ids.data(), part, std::min<int64_t>(kPart, std::ssize(x) - begin), floor);
+    for (int64_t i = 0; i < n; ++i) {
+      const int32_t id = ids[static_cast<size_t>(i)];
+      found.push_back({part[id], static_cast<int32_t>(begin) + id});
+    }
   }
   return found;
 }
 
 // The n largest, largest first. The n-th largest of the blocks' maxima is not above the n-th largest value: what lies
 // below it needs no look.
-std::vector<Candidate> Largest(std::span<const float> x, std::span<const float> maxima, int64_t n) {
+std::vector<Candidate> Largest(Isa isa, std::span<const float> x, std::span<const float> maxima, int64_t n) {
   float floor = -std::numeric_limits<float>::infinity();
   if (n < static_cast<int64_t>(maxima.size())) {
     std::vector<float> m(maxima.begin(), maxima.end());
     std::nth_element(m.begin(), m.begin() + n - 1, m.end(), std::greater<>());
     floor = m[static_cast<size_t>(n - 1)];
   }
-  std::vector<Candidate> found = AtLeast(x, floor);
+  std::vector<Candidate> found = AtLeast(isa, x, floor);
   if (n < static_cast<int64_t>(found.size())) {
     std::nth_element(found.begin(), found.begin() + n - 1, found.end(), Likelier);
     found.resize(static_cast<size_t>(n));
@@ -102,22 +96,22 @@ std::vector<Candidate> Largest(std::span<const float> x, std::span<const float> 
 
 }  // namespace
 
-int32_t ArgMax(std::span<const float> logits, Isa) {
+int32_t ArgMax(std::span<const float> logits, Isa isa) {
   FATHOM_CHECK(!logits.empty());
-  return ArgMax(logits, Maxima(logits));
+  return ArgMax(logits, Maxima(logits, isa));
 }
 
 double LogSumExp(std::span<const float> logits, Isa isa) {
   const float top = logits[static_cast<size_t>(ArgMax(logits, isa))];
   if (!std::isfinite(top)) return top;
   std::vector<double> sums;
-  return top + std::log(ExpSums(nullptr, sums, logits, top, 1.0f));
+  return top + std::log(ExpSums(isa, nullptr, sums, logits, top, 1.0f));
 }
 
-std::vector<std::pair<int32_t, float>> TopLogprobs(std::span<const float> logits, double log_sum, int64_t n, Isa) {
+std::vector<std::pair<int32_t, float>> TopLogprobs(std::span<const float> logits, double log_sum, int64_t n, Isa isa) {
   std::vector<std::pair<int32_t, float>> top;
   if (n <= 0) return top;
-  for (const auto& [logit, id] : Largest(logits, Maxima(logits), n)) {
+  for (const auto& [logit, id] : Largest(isa, logits, Maxima(logits, isa), n)) {
     top.push_back({id, static_cast<float>(logit - log_sum)});
   }
   return top;
@@ -186,7 +180,7 @@ void Sampler::Penalise(std::span<float> logits) const {
 DistributionView Sampler::Distribute(std::span<float> logits, Distribution& storage) const {
   FATHOM_CHECK(static_cast<int64_t>(logits.size()) == vocab_size_);
   Penalise(logits);
-  const std::vector<float> maxima = Maxima(logits);
+  const std::vector<float> maxima = Maxima(logits, isa_);
   const int32_t best = ArgMax(logits, maxima);
   const float top = logits[static_cast<size_t>(best)];
   storage.ids.clear();
@@ -202,25 +196,25 @@ DistributionView Sampler::Distribute(std::span<float> logits, Distribution& stor
   const auto floor_of = [&](double weight) { return static_cast<float>(top + t * std::log(weight)); };
   const bool few = params_.top_k > 0 && params_.top_k < vocab_size_, nucleus = params_.top_p < 1;
   if (!few && !nucleus && params_.min_p == 0) {
-    storage.sum = ExpSums(logits.data(), storage.block_sums, logits, top, scale);
+    storage.sum = ExpSums(isa_, logits.data(), storage.block_sums, logits, top, scale);
     return {{}, logits, storage.block_sums, storage.sum};
   }
 
   std::vector<Candidate> candidates;
   double mass = 0;  // of all that top-p is a share of; 0: of the candidates
   if (few) {
-    candidates = Largest(logits, maxima, params_.top_k);
+    candidates = Largest(isa_, logits, maxima, params_.top_k);
     if (params_.min_p > 0) {
       const float floor = floor_of(params_.min_p);
       while (candidates.back().first < floor) candidates.pop_back();
     }
   } else if (params_.min_p > 0) {
-    candidates = AtLeast(logits, floor_of(params_.min_p));
+    candidates = AtLeast(isa_, logits, floor_of(params_.min_p));
   } else {
     // Tokens of less than the V-th part of what may be left out are left out: they cannot exceed it together. Half of
     // that is for rounding.
-    mass = ExpSums(nullptr, storage.block_sums, logits, top, scale);
-    candidates = AtLeast(logits, floor_of((1 - params_.top_p) * mass / static_cast<double>(2 * vocab_size_)));
+    mass = ExpSums(isa_, nullptr, storage.block_sums, logits, top, scale);
+    candidates = AtLeast(isa_, logits, floor_of((1 - params_.top_p) * mass / static_cast<double>(2 * vocab_size_)));
   }
   const auto weight = [&](const Candidate& c) { return std::exp((c.first - top) * scale); };
   if (nucleus) {

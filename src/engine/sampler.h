@@ -12,6 +12,7 @@
 
 #include "core/context.h"
 #include "core/error.h"
+#include "kernels/logit_ops.h"
 
 namespace fathom::engine {
 
@@ -32,7 +33,7 @@ void Validate(const SamplingParams& params, int64_t vocab_size = std::numeric_li
 
 // Tokens that may be drawn and their weights, relative to the likeliest (not normalised; the sum is more than 0).
 struct DistributionView {
-  static constexpr int64_t kBlock = 1024;
+  static constexpr int64_t kBlock = kernels::kExpSumOf;
 
   std::span<const int32_t> ids;        // empty: weights[id], of the whole vocabulary
   std::span<const float> weights;      // likeliest first after top-k and top-p, else in the order of ids

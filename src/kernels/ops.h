@@ -1,6 +1,7 @@
-// The list of operations, one Args struct and contract each. This, train_ops.h and peak.h are the only headers of
-// kernels/ that other folders include. Each op has an entry per instruction set in registry.cpp, best first, the scalar
-// reference last: the reference (reference/*.cpp) is the specification, and every other entry is tested against it.
+// The list of operations, one Args struct and contract each. This, train_ops.h, logit_ops.h and peak.h are the only
+// headers of kernels/ that other folders include. Each op has an entry per instruction set in registry.cpp, best first,
+// the scalar reference last: the reference (reference/*.cpp) is the specification, and every other entry is tested
+// against it.
 //
 // Conventions. Activations are float32, row-major, rows of `ld` elements apart. Weights stay in the checkpoint's layout
 // and type: (out_features, in_features) row-major. Outputs come first. Nothing allocates: scratch comes from the

@@ -12,6 +12,7 @@ std::vector<OpEntry> ListOps() {
   AppendLinearBackwardOps(ops);
   AppendAttentionBackwardOps(ops);
   AppendTrainRowOps(ops);
+  AppendLogitOps(ops);
   return ops;
 }
 

@@ -62,5 +62,6 @@ void AppendLatentAttentionOps(std::vector<OpEntry>& ops);
 void AppendLinearBackwardOps(std::vector<OpEntry>& ops);
 void AppendAttentionBackwardOps(std::vector<OpEntry>& ops);
 void AppendTrainRowOps(std::vector<OpEntry>& ops);
+void AppendLogitOps(std::vector<OpEntry>& ops);
 
 }  // namespace fathom::kernels

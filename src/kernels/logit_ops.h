@@ -1,0 +1,25 @@
+// Operations on one row of logits, for choosing tokens. Unlike those of ops.h they run on the calling thread, so that
+// the rows of many sequences can be the tasks of one region, and take the instruction set alone. Outputs come first;
+// rows are of any length and alignment. The reference (reference/logits.cpp) is the specification.
+#pragma once
+
+#include <cstdint>
+
+#include "core/context.h"
+
+namespace fathom::kernels {
+
+inline constexpr int64_t kMaximaOf = 64;    // values of which Maxima notes the largest
+inline constexpr int64_t kExpSumOf = 1024;  // values of which ExpSums notes the sum
+
+// maxima (ceil(n / kMaximaOf),): the largest of each kMaximaOf values of x (n,). Unspecified where there are NaNs.
+void Maxima(Isa isa, float* maxima, const float* x, int64_t n);
+
+// Weights w = e^((x - top) scale), the argument rounded twice, at most 2 ulp off. sums (ceil(n / kExpSumOf),): of each
+// kExpSumOf of them, four added in float32, then in double. y (n,): the weights, or null; may be x.
+void ExpSums(Isa isa, float* y, double* sums, const float* x, int64_t n, float top, float scale);
+
+// ids (n,): the ascending indices of all x >= floor; their number. What is behind them is overwritten.
+int64_t AtLeast(Isa isa, int32_t* ids, const float* x, int64_t n, float floor);
+
+}  // namespace fathom::kernels

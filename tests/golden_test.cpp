@@ -13,7 +13,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "core/compare.h"
-#include "engine/generator.h"
+#include "engine/engine.h"
 #include "engine/trace.h"
 #include "io/safetensors.h"
 
@@ -238,14 +238,14 @@ TEST_P(Golden, GreedyContinuation) {
   r.max_tokens = 48;
   r.sampling.temperature = 0;
   Context ctx{.pool = model_->pool(), .isa = BestIsa(), .verbose = {}};
-  engine::Generator generator(ctx, model_->transformer(), {.ctx_size = 128, .slots = 2});
-  const std::vector<engine::Answer> answers = generator.Run(std::vector<engine::Request>{r, r, r});
+  engine::Engine engine(ctx, model_->transformer(), {.max_context = 128, .cache_tokens = 256, .max_running = 2});
+  const std::vector<engine::Answer> answers = engine.Run(std::vector<engine::Request>{r, r, r});
   for (const engine::Answer& a : answers) {
     ASSERT_EQ(a.ids.size(), 48u);
     EXPECT_TRUE(std::equal(expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(sure), a.ids.begin()))
         << "of " << sure << " certain tokens";
   }
-  EXPECT_EQ(generator.arena_overflows(), 0);
+  EXPECT_EQ(engine.arena_overflows(), 0);
 }
 
 TEST_P(GoldenYarn, LongContext) {

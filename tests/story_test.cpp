@@ -10,7 +10,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "core/compare.h"
-#include "engine/generator.h"
+#include "engine/engine.h"
 #include "engine/trace.h"
 #include "io/safetensors.h"
 #include "tokenizer/model_files.h"
@@ -51,8 +51,8 @@ TEST_F(Story, GreedyLogitsAndDrafts) {
     r.prompt = prompt;
     r.max_tokens = static_cast<int64_t>(greedy.size());
     r.sampling.temperature = 0;
-    engine::Generator generator(ctx_, transformer_, {.ctx_size = 400});
-    EXPECT_EQ(generator.Run(std::span(&r, 1)).front().ids, greedy) << "prompt " << i;
+    engine::Engine engine(ctx_, transformer_, {.max_context = 400});
+    EXPECT_EQ(engine.Run(std::span(&r, 1)).front().ids, greedy) << "prompt " << i;
 
     std::vector<int32_t> all = prompt;
     all.insert(all.end(), greedy.begin(), greedy.end());
@@ -89,26 +89,26 @@ TEST_F(Story, TextRoundTrip) {
   }
 }
 
-// A prompt that begins with what the slot holds is not read again, and the answer stays the same.
-TEST_F(Story, SlotsKeepTheirCache) {
+// A prompt that begins as another did is not read again, and the answer stays the same.
+TEST_F(Story, PrefixesAreShared) {
   engine::Request r;
   r.prompt = Ids(golden_, "prompt_ids.4");
   r.max_tokens = 8;
   r.sampling.temperature = 0;
-  engine::Generator fresh(ctx_, transformer_, {.ctx_size = 400});
+  engine::Engine fresh(ctx_, transformer_, {.max_context = 400});
   const std::vector<int32_t> expected = fresh.Run(std::span(&r, 1)).front().ids;
-  engine::Generator warm(ctx_, transformer_, {.ctx_size = 400});
+  engine::Engine warm(ctx_, transformer_, {.max_context = 400});
   engine::Request half = r;
   half.prompt.resize(150);
   warm.Run(std::span(&half, 1));
   const engine::Answer a = warm.Run(std::span(&r, 1)).front();
-  EXPECT_GE(a.cached_tokens, 150);
+  EXPECT_EQ(a.cached_tokens, 128);  // whole blocks
   EXPECT_EQ(a.ids, expected);
 }
 
-// A batch larger than the slots runs to the end, each answer as if alone (float32 logits of these prompts lie 4e-3
-// apart or more).
-TEST_F(Story, MoreRequestsThanSlots) {
+// More requests than run at once are answered to the end, each answer as if alone (float32 logits of these prompts lie
+// 4e-3 apart or more).
+TEST_F(Story, MoreRequestsThanRun) {
   std::vector<engine::Request> requests;
   std::vector<std::vector<int32_t>> expected;
   for (int i = 0; i < 8; ++i) {
@@ -121,10 +121,10 @@ TEST_F(Story, MoreRequestsThanSlots) {
     greedy.resize(static_cast<size_t>(10 + i));
     expected.push_back(greedy);
   }
-  engine::Generator generator(ctx_, transformer_, {.ctx_size = 64, .slots = 3});
-  const std::vector<engine::Answer> answers = generator.Run(requests);
+  engine::Engine engine(ctx_, transformer_, {.max_context = 64, .cache_tokens = 192, .max_running = 3});
+  const std::vector<engine::Answer> answers = engine.Run(requests);
   for (size_t i = 0; i < answers.size(); ++i) EXPECT_EQ(answers[i].ids, expected[i]) << i;
-  EXPECT_EQ(generator.arena_overflows(), 0);
+  EXPECT_EQ(engine.arena_overflows(), 0);
 }
 
 }  // namespace

@@ -44,10 +44,11 @@ ChatSession::ChatSession(LoadedModel& model, const ChatSettings& settings)
   const int64_t limit = model.config().max_position_embeddings;
   if (settings_.ctx_size <= 0) settings_.ctx_size = std::min(limit, kDefaultChatContext);
   model_.BuildTransformer(settings_.ctx_size);
-  generator_ = std::make_unique<engine::Generator>(
-      model_.ctx(), model_.transformer(),
-      engine::GeneratorOptions{
-          .compute = model_.compute(), .cache_dtype = model_.cache_dtype(), .ctx_size = settings_.ctx_size});
+  engine_ = std::make_unique<engine::Engine>(model_.ctx(), model_.transformer(),
+                                             engine::EngineOptions{.compute = model_.compute(),
+                                                                   .cache_dtype = model_.cache_dtype(),
+                                                                   .max_context = settings_.ctx_size,
+                                                                   .max_running = 1});
   Clear();
 }
 
@@ -98,20 +99,20 @@ Turn ChatSession::Say(const std::string& text, const std::function<bool(std::str
   for (int64_t id : model_.checkpoint().eos_ids()) request.eos_ids.push_back(static_cast<int32_t>(id));
   tokenizer::TextSession session(text_.tokenizer, {.stop = settings_.stop});
   Turn turn{.text = {}, .answer = {}, .finish_reason = {}, .prompt_tokens = prompt};
+  bool wanted = true;
   const auto show = [&](const std::string& piece) {
     turn.text += piece;
-    return on_text(piece);
+    wanted = on_text(piece);
+    return wanted;
   };
-  turn.answer = generator_
+  turn.answer = engine_
                     ->Run(std::span(&request, 1),
-                          [&](size_t, int32_t id) { return show(session.Push(id)) && !session.stopped(); })
+                          [&](size_t, const engine::Token& token) {
+                            return show(session.Push(static_cast<tokenizer::TokenId>(token.id))) && !session.stopped();
+                          })
                     .front();
-  if (session.stopped()) {
-    turn.finish_reason = "stop";
-  } else {
-    show(session.Finish());
-    turn.finish_reason = engine::Name(turn.answer.finish_reason);
-  }
+  turn.finish_reason = wanted ? engine::Name(turn.answer.finish_reason) : "cancelled";
+  if (!session.stopped()) show(session.Finish());
   messages.push_back({{"role", "assistant"}, {"content", turn.text}});
   messages_ = std::move(messages);
   return turn;

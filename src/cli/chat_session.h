@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cli/loaded_model.h"
-#include "engine/generator.h"
+#include "engine/engine.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/model_files.h"
 
@@ -29,7 +29,7 @@ inline constexpr int64_t kDefaultChatContext = 16384;
 struct Turn {
   std::string text;
   engine::Answer answer;
-  std::string_view finish_reason;
+  std::string_view finish_reason;  // stop, length, or cancelled: on_text returned false
   int64_t prompt_tokens = 0;
 };
 
@@ -53,7 +53,7 @@ class ChatSession {
   ChatSettings settings_;
   tokenizer::ModelText text_;
   tokenizer::ChatTemplate template_;
-  std::unique_ptr<engine::Generator> generator_;
+  std::unique_ptr<engine::Engine> engine_;
   nlohmann::ordered_json messages_ = nlohmann::ordered_json::array();
   uint64_t turns_ = 0;
 };

@@ -14,7 +14,7 @@
 namespace fathom::cli {
 namespace {
 
-constexpr int64_t kMaxBatch = 64, kDefaultNewTokens = 200, kPromptLimit = int64_t{256} << 20;
+constexpr int64_t kDefaultNewTokens = 200, kPromptLimit = int64_t{256} << 20;
 constexpr double kDefaultTemperature = 0.2;
 constexpr uint64_t kSeed = 965;
 
@@ -54,12 +54,7 @@ std::vector<engine::Answer> RunBatch(LoadedModel& m, const std::vector<std::vect
     requests.push_back(std::move(r));
   }
   m.BuildTransformer(total);
-  engine::Generator generator(m.ctx(), m.transformer(),
-                              {.compute = m.compute(),
-                               .cache_dtype = m.cache_dtype(),
-                               .ctx_size = total,
-                               .slots = std::min<int64_t>(kMaxBatch, static_cast<int64_t>(requests.size()))});
-  return generator.Run(requests);
+  return MakeEngine(m, total, static_cast<int64_t>(requests.size()))->Run(requests);
 }
 
 std::vector<int32_t> EosIds(const LoadedModel& m, const tokenizer::ModelText* text) {

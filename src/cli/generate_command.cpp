@@ -13,12 +13,13 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/answer_file.h"
 #include "cli/commands.h"
 #include "cli/demo_command.h"
 #include "cli/loaded_model.h"
+#include "cli/progress_bar.h"
 #include "cli/sampling_options.h"
 #include "cli/terminal.h"
-#include "engine/generator.h"
 #include "io/file.h"
 #include "tokenizer/model_files.h"
 #include "tokenizer/text_session.h"
@@ -26,14 +27,13 @@
 namespace fathom::cli {
 namespace {
 
-constexpr int64_t kMaxBatch = 64;
 constexpr int64_t kPromptLimit = int64_t{256} << 20;
 
 struct GenerateFlags {
   ModelOptions model;
   SamplingOptions sampling;
   DemoFlags demo;
-  std::string prompt, file, ids, input_file;
+  std::string prompt, file, ids, input_file, output;
   int64_t max_tokens = 256, ctx_size = 0, chunk = 0;
   bool no_bos = false, json = false, ignore_eos = false;
 };
@@ -76,18 +76,29 @@ class Generate {
       }
     }
     m_.BuildTransformer(ctx_size);
-    engine::Generator generator(m_.ctx(), m_.transformer(),
-                                {.compute = m_.compute(),
-                                 .cache_dtype = m_.cache_dtype(),
-                                 .ctx_size = ctx_size,
-                                 .slots = std::min<int64_t>(kMaxBatch, static_cast<int64_t>(requests_.size())),
-                                 .chunk_tokens = f_.chunk});
-    const bool stream = !f_.json && requests_.size() == 1 && text_;
-    if (stream && StdoutIsTerminal() && f_.ids.empty()) Print(fmt::format("\033[2m{}\033[0m", prompts_.front()));
-    const std::vector<engine::Answer> answers =
-        generator.Run(requests_, [&](size_t i, int32_t id) { return OnToken(i, id, stream); });
-    for (size_t i = 0; i < answers.size(); ++i) Finish(i, answers[i], stream);
-    if (!f_.json) Summary(answers);
+    engine_ = MakeEngine(m_, ctx_size, static_cast<int64_t>(requests_.size()), f_.chunk);
+    if (!f_.output.empty()) file_ = std::make_unique<AnswerFile>(f_.output, prompts_);
+    stream_ = !f_.json && !file_ && requests_.size() == 1 && text_;
+    if (stream_ && StdoutIsTerminal() && f_.ids.empty()) Print(fmt::format("\033[2m{}\033[0m", prompts_.front()));
+    answers_.resize(requests_.size());
+    for (size_t i = 0; i < requests_.size(); ++i) {
+      if (!file_ || !file_->Has(i)) Ask(i);
+    }
+    if (requests_.size() == 1) {
+      Answer({});
+    } else {
+      ProgressBar bar("answers", ProgressBar::Unit::kCount);
+      try {
+        Answer(bar.Callback());
+      } catch (const ProgressBar::Stopped& stopped) {
+        if (file_) {
+          std::fprintf(stderr, "%lld of %zu answers are in %s; the same command goes on from there\n",
+                       static_cast<long long>(file_->count()), requests_.size(), f_.output.c_str());
+        }
+        return stopped.exit_code;
+      }
+    }
+    if (!f_.json) Summary();
     return 0;
   }
 
@@ -138,26 +149,59 @@ class Generate {
     }
   }
 
-  bool OnToken(size_t i, int32_t id, bool stream) {
+  void Ask(size_t i) {
+    engine_->Add(requests_[i], {.on_token = [this, i](const engine::Token& token) { return OnToken(i, token.id); },
+                                .on_prompt = {},
+                                .on_finish =
+                                    [this, i](const engine::Answer& a) {
+                                      answers_[i] = a;
+                                      if (file_ && !a.error)
+                                        Finish(i, a);  // the others come in the order of the prompts
+                                    }});
+    ++asked_;
+  }
+
+  // Steps until all is answered, and prints what is next.
+  void Answer(const ProgressFn& progress) {
+    const auto total = static_cast<int64_t>(asked_);
+    int64_t done = 0;
+    size_t next = 0;
+    while (engine_->Step()) {
+      for (; next < answers_.size() && answers_[next] && !file_; ++next) {
+        if (answers_[next]->error) throw *answers_[next]->error;
+        Finish(next, *answers_[next]);
+      }
+      if (!progress) continue;
+      done = std::count_if(answers_.begin(), answers_.end(), [](const auto& a) { return a.has_value(); });
+      progress(done, total);
+    }
+    for (const auto& a : answers_) {
+      if (a && a->error) throw *a->error;
+    }
+  }
+
+  bool OnToken(size_t i, int32_t id) {
     if (sessions_.empty()) return true;
-    const std::string piece = sessions_[i].Push(id);
+    const std::string piece = sessions_[i].Push(static_cast<tokenizer::TokenId>(id));
     outputs_[i] += piece;
-    if (stream && !piece.empty()) Print(piece);
+    if (stream_ && !piece.empty()) Print(piece);
     return !sessions_[i].stopped();
   }
 
-  void Finish(size_t i, const engine::Answer& a, bool stream) {
+  void Finish(size_t i, const engine::Answer& a) {
     const bool stopped = !sessions_.empty() && sessions_[i].stopped();
     if (!sessions_.empty() && !stopped) {
       const std::string rest = sessions_[i].Finish();
       outputs_[i] += rest;
-      if (stream && !rest.empty()) Print(rest);
+      if (stream_ && !rest.empty()) Print(rest);
     }
-    if (f_.json) {
+    if (file_) {
+      file_->Add(i, Json(i, a, stopped ? "stop" : engine::Name(a.finish_reason)));
+    } else if (f_.json) {
       Print(Json(i, a, stopped ? "stop" : engine::Name(a.finish_reason))
                 .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
             "\n");
-    } else if (stream) {
+    } else if (stream_) {
       Print("\n");
     } else if (text_ && f_.ids.empty()) {
       Print(fmt::format("Prompt: {}\nCompletion: {}\n\n", prompts_[i], outputs_[i]));
@@ -166,12 +210,12 @@ class Generate {
     }
   }
 
-  nlohmann::json Json(size_t i, const engine::Answer& a, std::string_view reason) const {
+  nlohmann::ordered_json Json(size_t i, const engine::Answer& a, std::string_view reason) const {
     const size_t prompt = requests_[i].prompt.size(), answer = a.ids.size();
     const auto rate = [](double n, double s) { return s > 0 ? n / s : 0.0; };
-    nlohmann::json j;
+    nlohmann::ordered_json j;
     j["ids"] = a.ids;
-    j["text"] = text_ ? nlohmann::json(outputs_[i]) : nlohmann::json(nullptr);
+    j["text"] = text_ ? nlohmann::ordered_json(outputs_[i]) : nlohmann::ordered_json(nullptr);
     j["finish_reason"] = reason;
     j["usage"] = {{"prompt_tokens", prompt}, {"completion_tokens", answer}, {"total_tokens", prompt + answer}};
     j["timing"] = {{"time_to_first_token_s", a.prompt_seconds},
@@ -182,16 +226,19 @@ class Generate {
     return j;
   }
 
-  void Summary(const std::vector<engine::Answer>& answers) const {
+  // The rate of one answer is that of its decoding; of many, that of the run.
+  void Summary() const {
     int64_t prompt = 0, answer = 0;
     double first = 0, decode = 0;
-    for (size_t i = 0; i < answers.size(); ++i) {
-      prompt += static_cast<int64_t>(requests_[i].prompt.size());
-      answer += static_cast<int64_t>(answers[i].ids.size());
-      first = std::max(first, answers[i].prompt_seconds);
-      decode = std::max(decode, answers[i].decode_seconds);
+    for (const auto& a : answers_) {
+      if (!a) continue;
+      prompt += a->prompt_tokens;
+      answer += static_cast<int64_t>(a->ids.size());
+      first = first == 0 ? a->prompt_seconds : std::min(first, a->prompt_seconds);
+      decode = a->decode_seconds;
     }
-    const int64_t steps = answer - static_cast<int64_t>(answers.size());
+    if (asked_ > 1) decode = engine_->stats().step_seconds;
+    const int64_t steps = asked_ > 1 ? answer : answer - 1;
     std::string line = fmt::format("[{}: {} prompt tokens, first token after {:.2f} s; {} tokens", m_.Description(),
                                    prompt, first, answer);
     if (decode > 0 && steps > 0) line += fmt::format(", {:.1f} tokens/s", static_cast<double>(steps) / decode);
@@ -200,6 +247,11 @@ class Generate {
 
   const GenerateFlags& f_;
   LoadedModel m_;
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<AnswerFile> file_;
+  bool stream_ = false;
+  size_t asked_ = 0;
+  std::vector<std::optional<engine::Answer>> answers_;
   std::optional<tokenizer::ModelText> text_;
   std::vector<std::string> prompts_, outputs_;
   std::vector<engine::Request> requests_;
@@ -220,6 +272,9 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
   prompt->excludes(file)->excludes(ids)->excludes(batch);
   file->excludes(ids)->excludes(batch);
   ids->excludes(batch);
+  c->add_option("--output,-o", f->output,
+                "Write the answers of --input-file here as JSON lines, as they come; run again, it goes on behind them")
+      ->needs(batch);
   c->add_flag("--no-bos", f->no_bos, "Do not put the model's bos token before the prompt");
   c->add_option("--max-tokens,-n", f->max_tokens, "Tokens of the answer at most")
       ->capture_default_str()
@@ -239,7 +294,7 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
       "  fathom generate models/story-16m -p \"Once upon a time\" --max-tokens 64\n"
       "  echo \"The fox\" | fathom generate MODEL --temperature 0\n"
       "  fathom generate MODEL --ids 5,17 --max-tokens 48 --temperature 0 --json\n"
-      "  fathom generate MODEL --input-file prompts.txt --json > answers.jsonl\n"
+      "  fathom generate MODEL --input-file prompts.txt --output answers.jsonl\n"
       "  fathom generate --ckpt-path SHARDS --config config.json --interactive\n");
   c->callback([f, &exit_code] {
     if (!f->demo.ckpt_path.empty()) {

@@ -79,6 +79,21 @@ std::string LoadedModel::Description() const {
                      Name(ctx_.isa));
 }
 
+std::unique_ptr<engine::Engine> MakeEngine(LoadedModel& model, int64_t ctx_size, int64_t sequences,
+                                           int64_t step_tokens) {
+  constexpr int64_t kMaxBatch = 64;
+  const int64_t batch = std::clamp<int64_t>(sequences, 1, kMaxBatch);
+  const int64_t blocks = (ctx_size + engine::kBlockTokens - 1) / engine::kBlockTokens;
+  return std::make_unique<engine::Engine>(model.ctx(), model.transformer(),
+                                          engine::EngineOptions{.compute = model.compute(),
+                                                                .cache_dtype = model.cache_dtype(),
+                                                                .max_context = ctx_size,
+                                                                .cache_tokens = batch * blocks * engine::kBlockTokens,
+                                                                .max_running = batch,
+                                                                .step_tokens = step_tokens,
+                                                                .prompt_tokens = INT32_MAX});
+}
+
 void CheckVocabulary(const tokenizer::Tokenizer& tokenizer, const model::ModelConfig& config) {
   if (tokenizer.vocab_size() <= config.vocab_size) return;
   throw Error("the tokenizer does not belong to this model",

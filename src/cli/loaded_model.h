@@ -10,6 +10,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "core/context.h"
+#include "engine/engine.h"
 #include "model/transformer.h"
 #include "tokenizer/tokenizer.h"
 
@@ -59,6 +60,10 @@ class LoadedModel {
   model::Compute compute_;
   std::optional<model::Transformer> transformer_;
 };
+
+// An engine for `sequences` requests of up to `ctx_size` positions each: as many at once as a batch may have.
+std::unique_ptr<engine::Engine> MakeEngine(LoadedModel& model, int64_t ctx_size, int64_t sequences,
+                                           int64_t step_tokens = 0);
 
 // Throws Error if the tokenizer has ids that the model's embedding lacks.
 void CheckVocabulary(const tokenizer::Tokenizer& tokenizer, const model::ModelConfig& config);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
-#include "engine/generator.h"
+#include "engine/sampler.h"
 
 namespace CLI {
 class App;

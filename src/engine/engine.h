@@ -10,7 +10,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "engine/latent_pool.h"
@@ -32,7 +31,7 @@ struct EngineOptions {
   int64_t max_running = 64;         // sequences in a step
   int64_t step_tokens = 0;          // rows of a step; 0: by memory, 2048 at most
   int64_t prompt_tokens = 256;      // of them for prompts while sequences decode
-  int64_t max_waiting = 0;          // requests that may wait; 0: any number
+  int64_t max_waiting = 0;          // requests that EngineThread lets wait; 0: any number
   bool prefix_cache = true;
   // The same request gives the same tokens whatever else runs, and whether its prefix was cached or not. Sampled
   // answers need a seed, of course; speculation is verified as kCoupled.
@@ -65,22 +64,21 @@ class Engine {
   ~Engine();
 
   // Throws Error: an empty prompt, one longer than max_context, a token id out of range, sampling out of range.
-  // Nullopt: max_waiting requests wait already.
-  std::optional<RequestId> Add(Request request, Listener listener);
+  RequestId Add(Request request, Listener listener);
   // The answer ends with kCancelled before the next step; unknown ids are finished requests.
   void Cancel(RequestId id);
   // One step, false if there was nothing to do. Never throws for what a request does: an error of the step (hidden
   // states that are not finite) ends the requests in it with kError.
   bool Step();
 
-  // Adds all, steps until they are finished.
+  // Adds all, steps until they are finished. Throws what Add throws, and the error of an answer.
   std::vector<Answer> Run(std::span<const Request> requests,
                           const std::function<bool(size_t index, const Token& token)>& on_token = {});
 
   // Throws what Add throws, without adding. Callable from any thread.
   void Check(const Request& request) const;
   EngineStats stats() const;
-  const EngineOptions& options() const { return options_; }  // with what was 0 filled in
+  const EngineOptions& options() const;  // with what was 0 filled in
   int64_t arena_bytes() const;
   int64_t arena_overflows() const;
   int64_t cache_bytes() const;
@@ -88,9 +86,7 @@ class Engine {
   void Calibrate();
 
  private:
-  struct Sequence;
-  struct State;
-  const EngineOptions options_;
+  class State;
   std::unique_ptr<State> state_;
 };
 

@@ -19,8 +19,8 @@ class EngineThread {
   void Cancel(RequestId id);
   EngineStats stats() const;  // as of the last step
   bool draining() const;
-  // No more requests are taken; returns when all are finished, or after `seconds`, when the rest is cancelled. True if
-  // all finished by themselves.
+  // No more requests are taken; returns when all are finished, or after `seconds`: the rest is cancelled by Stop. True
+  // if all finished by themselves.
   bool Drain(double seconds);
   void Stop();  // cancels everything and joins
 

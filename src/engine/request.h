@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
 #include "engine/sampler.h"
 
 namespace fathom::engine {
@@ -40,8 +42,8 @@ struct Token {
 
 struct Answer {
   FinishReason finish_reason = FinishReason::kLength;
-  std::string error;         // of kError: what happened, for the user
-  std::vector<int32_t> ids;  // as on_token saw them
+  std::optional<Error> error;  // of kError
+  std::vector<int32_t> ids;    // as on_token saw them
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  // of the prompt: not computed, because their latent rows were there
   int64_t drafted = 0, accepted = 0;

@@ -290,13 +290,14 @@ int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute,
   const auto plan = [&](std::span<const SequenceSlice> slices) {
     const int64_t tokens = slices.back().row + slices.back().tokens;
     const Step step{std::span(ids).first(static_cast<size_t>(tokens)), slices};
-    const Env env{.ctx = ctx, .arena = planner, .compute = compute, .attention_form = sizes.form};
+    const Env env{.ctx = ctx, .arena = planner, .compute = compute, .attention_form = sizes.form, .fixed_form = sizes.fixed_form};
     ArenaScope scope(planner);
     float* hidden = planner.Take<float>(tokens * c.hidden_size);
     transformer.Forward(env, step, hidden);
     float* normed = planner.Take<float>(std::max(tokens, sizes.head_rows) * c.hidden_size);
     float* out = planner.Take<float>(tokens * c.hidden_size);
-    if (transformer.mtp_depth() > 0) transformer.MtpForward(env, 1, step, normed, out);
+    float* fed = planner.Take<float>(tokens * c.hidden_size);
+    if (transformer.mtp_depth() > 0) transformer.MtpForward(env, 1, step, fed, out);
     float* logits = planner.Take<float>(sizes.head_rows * c.vocab_size);
     transformer.Head(env, normed, sizes.head_rows, logits);
   };
@@ -321,6 +322,12 @@ int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute,
     many.push_back({.row = i, .tokens = n, .position = std::max<int64_t>(sizes.positions - n, 0), .caches = {}});
   }
   plan(many);
+  // Every sequence with a few tokens.
+  many.clear();
+  const int64_t few = std::min(sizes.rows, sizes.positions);
+  for (int64_t i = 0; (i + 1) * few <= sizes.tokens && i < sizes.sequences; ++i)
+    many.push_back({.row = i * few, .tokens = few, .position = sizes.positions - few, .form = AttentionForm::kAbsorbed, .caches = {}});
+  if (!many.empty()) plan(many);
   return planner.HighWater();
 }
 

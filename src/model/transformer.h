@@ -111,9 +111,11 @@ class Transformer {
 struct StepSizes {
   int64_t tokens = 0;     // of a step
   int64_t sequences = 1;  // of a step
+  int64_t rows = 1;       // of each, where all of them decode
   int64_t positions = 0;  // that a sequence sees
   int64_t head_rows = 1;
   AttentionForm form = AttentionForm::kAuto;
+  bool fixed_form = false;  // Env::fixed_form
 };
 
 // Bytes of the arena that Forward, FinalNorm, Head and MTP need for steps of such sizes: planned by running the code

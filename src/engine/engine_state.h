@@ -1,0 +1,115 @@
+// The inside of an Engine: its sequences and what a step does with them. engine.cpp has requests, blocks and the choice
+// of a step; engine_step.cpp its computation.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/prefix_tree.h"
+#include "engine/scheduler.h"
+
+namespace fathom::engine {
+
+using Clock = std::chrono::steady_clock;
+inline double Seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// From its arrival to its end. Invariants: rows [0, cached) of the table are those of tokens [0, cached); the first
+// nodes.size() blocks of the table are full, and the tree knows their tokens (it owns those whose number is its own).
+struct Sequence {
+  Sequence(RequestId number, Request asked, Listener heard, const LatentPool& pool, int64_t positions)
+      : id(number),
+        request(std::move(asked)),
+        listener(std::move(heard)),
+        tokens(request.prompt),
+        table(pool, positions) {
+    answer.prompt_tokens = prompt();
+  }
+
+  RequestId id;
+  Request request;
+  Listener listener;
+  Answer answer;
+  std::vector<int32_t> tokens;  // prompt and answer
+  int64_t cached = 0;
+  int64_t draft_cached = 0;   // likewise for the MTP module's rows; behind `cached` there is no more speculation
+  std::vector<Draft> drafts;  // of the next step
+  LatentTable table;
+  std::vector<PrefixTree::Node> nodes;
+  std::optional<Sampler> sampler;
+  int64_t prompt_shown = 1;  // tokens of the prompt that on_prompt has seen; the first has no probability
+  bool started = false, cancelled = false, finished = false;
+  Clock::time_point added = Clock::now(), start, first;
+
+  int64_t prompt() const { return static_cast<int64_t>(request.prompt.size()); }
+  int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t pending() const { return size() - cached; }
+};
+
+class Engine::State {
+ public:
+  State(Context& ctx, const model::Transformer& transformer, const EngineOptions& options);
+
+  RequestId Add(Request request, Listener listener);
+  void Cancel(RequestId id);
+  bool Step();
+  void Check(const Request& request) const;
+  EngineStats Stats() const;
+  void Calibrate();
+
+  const EngineOptions options;
+  const Arena& arena() const { return arena_; }
+  const LatentPool& pool() const { return pool_; }
+
+ private:
+  // A sequence's part of a step: rows [row, row + tokens + drafts).
+  struct Item {
+    Sequence* sequence;
+    int64_t begin;  // position of the first row
+    int64_t row, tokens, drafts;
+    bool completes = false;  // nothing of it is pending afterwards: its last logits choose a token
+    int64_t logits = -1;     // first row of its logits
+    int64_t kept = 0;        // drafts that were right
+    std::vector<Token> chosen;
+    int64_t valid() const { return tokens + kept; }
+  };
+
+  // engine.cpp
+  void Finish(Sequence& s, FinishReason reason, std::optional<Error> error = std::nullopt);
+  void Reap();
+  std::vector<Item> Choose();
+  bool HeldBack(size_t index, size_t candidates) const;
+  int64_t Reusable(const Sequence& s) const;
+  void Admit(Sequence& s);
+  void Preempt(Sequence& s);
+  int32_t TakeBlock();
+  void Reserve(Sequence& s, int64_t positions);
+  void Release(Sequence& s);
+  void Share(Sequence& s);
+  int64_t blocks_left() const { return pool_.free() + tree_.evictable(); }
+
+  // engine_step.cpp
+  void Compute(std::vector<Item>& items);
+  void ShowPrompt(const model::Env& env, const Item& item, const float* normed);
+  void ChooseTokens(Item& item, float* logits);
+  void Take(Item& item);
+  void DraftNext(const model::Env& env, std::vector<Item>& items, const float* normed);
+  void RecordExperts(const std::vector<Item>& items, const std::vector<std::vector<int32_t>>& ids);
+
+  Context& ctx_;
+  const model::Transformer& transformer_;
+  Arena arena_;
+  LatentPool pool_;
+  PrefixTree tree_;
+  SpeculationGain gain_;
+  EngineStats stats_;
+  RequestId next_id_ = 1;
+  std::vector<std::unique_ptr<Sequence>> running_;  // in the order of admission
+  std::vector<std::unique_ptr<Sequence>> waiting_;  // by priority, then by arrival
+};
+
+}  // namespace fathom::engine

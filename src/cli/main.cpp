@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
     app.get_formatter()->column_width(34);
     cli::AddGenerateCommand(app, exit_code);
     cli::AddChatCommand(app, exit_code);
+    cli::AddServeCommand(app, exit_code);
     cli::AddInspectCommand(app, exit_code);
     cli::AddInitCommand(app, exit_code);
     cli::AddTraceCommand(app, exit_code);

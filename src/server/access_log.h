@@ -1,0 +1,47 @@
+// One JSON line for each request that was answered. Lines are written by a thread of its own, so that a full disk or a
+// pipe that nobody reads delays no answer; what it cannot keep up with is dropped and counted.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace fathom::server {
+
+struct AccessEntry {
+  double time = 0;  // Unix, of arrival
+  std::string peer, method, path, id;
+  int status = 0;
+  int64_t prompt_tokens = -1, cached_tokens = -1, completion_tokens = -1;  // of an answer; -1: it was none
+  double first_token_seconds = -1, seconds = 0;
+  std::string finish_reason;
+};
+std::string ToJsonLine(const AccessEntry& entry);
+
+class AccessLog {
+ public:
+  // Appends to a file; empty: standard error. Throws Error.
+  explicit AccessLog(const std::string& path);
+  ~AccessLog();  // writes what waits
+  AccessLog(const AccessLog&) = delete;
+  AccessLog& operator=(const AccessLog&) = delete;
+
+  void Add(const AccessEntry& entry);
+
+ private:
+  void Run();
+
+  std::FILE* file_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::string> lines_;
+  int64_t dropped_ = 0;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace fathom::server

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "cli/bench_model.h"
+#include "cli/bench_serve.h"
 #include "cli/bench_train.h"
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
@@ -308,10 +309,10 @@ int RunCommand(BenchFlags o) {
 void AddBenchCommand(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<BenchFlags>();
   CLI::App* c = app.add_subcommand(
-      "bench", "Measure decode and prefill beside the bounds of this machine, in less than three minutes");
+      "bench", "Measure decode and prefill beside the bounds of this machine; bench serve: the load of a server");
+  const CLI::App* serve = AddBenchServe(*c, exit_code);
   AddModelOptions(*c, o->model, /*positional=*/false);
-  c->add_option("MODEL", o->model.model, "Checkpoint directory, or a config.json to measure with random weights")
-      ->required();
+  c->add_option("MODEL", o->model.model, "Checkpoint directory, or a config.json to measure with random weights");
   c->add_option("--dtype", o->dtype, "Random weights of a config.json: f32, bf16, fp8 (default: as it says)")
       ->type_name("NAME");
   c->add_option("--batch", o->plan.batches, "Sequences decoded together")
@@ -354,8 +355,13 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "  fathom bench models/story-16m\n"
       "  fathom bench configs/models/bench-773m.json --batch 1 --context 0,4096\n"
       "  fathom bench configs/models/bench-train-106m.json --train\n"
-      "  fathom bench MODEL --json > result.json\n");
-  c->callback([o, &exit_code] { exit_code = RunCommand(*o); });
+      "  fathom bench MODEL --json > result.json\n"
+      "  fathom bench serve http://127.0.0.1:8080 --concurrency 8\n");
+  c->callback([o, serve, &exit_code] {
+    if (serve->parsed()) return;  // it has run by itself
+    if (o->model.model.empty()) throw CLI::RequiredError("MODEL");
+    exit_code = RunCommand(*o);
+  });
 }
 
 }  // namespace fathom::cli

@@ -406,10 +406,10 @@ uint64_t HttpClient::Start(ClientRequest request, ClientListener listener) {
 void HttpClient::Cancel(uint64_t id) { state_->Cancel(id); }
 
 ClientResult HttpClient::Fetch(ClientRequest request) {
-  std::promise<ClientResult> promise;
+  const auto promise = std::make_shared<std::promise<ClientResult>>();
   state_->Start(std::move(request),
-                {.on_head = {}, .on_body = {}, .on_done = [&](ClientResult r) { promise.set_value(std::move(r)); }});
-  return promise.get_future().get();
+                {.on_head = {}, .on_body = {}, .on_done = [promise](ClientResult r) { promise->set_value(std::move(r)); }});
+  return promise->get_future().get();
 }
 
 }  // namespace fathom::net

@@ -92,7 +92,7 @@ TEST(HttpClient, AConnectionThatWasClosedWhileIdle) {
   EXPECT_EQ(result.status, 200) << result.message;
 }
 
-TEST(HttpClient, ManyAtOnce) {
+TEST(HttpClient, ManyAtOnceOnOneThread) {
   constexpr int kRequests = 200;
   HttpServer server(Options(), Echo);
   server.Start();

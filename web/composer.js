@@ -138,7 +138,7 @@ export class Composer {
     const text = kind === "text";
     $("composer-label").textContent = text ? "Your part of the text" : "Message";
     const fine = "Enter sends · Shift+Enter: new line";
-    this.#text.placeholder = !text ? "Ask, or drop a file" : begun ? "Add to the text, or just press Enter to let it go on" : "Begin a text; the model goes on";
+    this.#text.placeholder = !text ? (this.touch ? "Ask something" : "Ask, or drop a file") : begun ? (this.touch ? "Add to the text, or let it go on" : "Add to the text, or just press Enter to let it go on") : "Begin a text; the model goes on";
     $("composer-hint").textContent = this.touch ? "" : running ? "Esc stops" : text && begun ? "Enter: the model goes on · Shift+Enter: new line" : fine;
     const hadFocus = document.activeElement === $("send") || document.activeElement === $("stop");
     $("send").hidden = running;

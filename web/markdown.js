@@ -87,7 +87,7 @@ const kSafe = {
                 "video", "source", "track", "picture", "map", "area", "font", "marquee", "template", "slot", "nav", "menu"],
   FORBID_ATTR: ["style", "id", "name", "class", "srcset", "for", "tabindex", "autofocus", "contenteditable", "draggable",
                 "popover", "background", "is", "slot", "role", "color", "face", "bgcolor"],
-  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+  ALLOWED_URI_REGEXP: /^(?:(?:https?|mailto):|[^a-z]|[a-z+.-]+(?:[^a-z+.:-]|$))/i,  // asked of most attributes, so: no other scheme
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
 };
@@ -101,7 +101,9 @@ purify.addHook("uponSanitizeAttribute", (_node, data) => {
   if (classes && data.attrName === "class" && classes.has(data.attrValue)) data.forceKeepAttr = true;
 });
 purify.addHook("afterSanitizeAttributes", (node) => {
-  if (node.nodeName === "A" && node.hasAttribute("href")) {
+  if (node.nodeName === "A" && !/^(?:https?:\/\/|mailto:)/i.test(node.getAttribute("href") ?? "")) {
+    node.removeAttribute("href");  // nothing on this server is a model's to link to
+  } else if (node.nodeName === "A") {
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer nofollow");
   }
@@ -182,9 +184,10 @@ function loadKatex() {
 
 // ---- code
 
-const kNames = { sh: "bash", shell: "bash", console: "bash", zsh: "bash", py: "python", js: "javascript", ts: "typescript",
+const kNames = { make: "makefile", mk: "makefile", sh: "bash", shell: "bash", console: "bash", zsh: "bash", py: "python", js: "javascript", ts: "typescript",
                  "c++": "cpp", cc: "cpp", h: "cpp", hpp: "cpp", cuda: "cpp", "c#": "cs", csharp: "cs", golang: "go", rs: "rust",
-                 yml: "yaml", html: "xml", svg: "xml", md: "markdown", rb: "ruby", kt: "kotlin", tex: "latex", jsonc: "json" };
+                 yml: "yaml", html: "xml", svg: "xml", md: "markdown", rb: "ruby", kt: "kotlin", latex: "tex", jsonc: "json", tsx: "typescript", asm: "x86asm",
+                 nasm: "x86asm" };
 const kPlain = new Set(["", "text", "txt", "plain", "plaintext", "none", "output"]);
 const kLongestLine = 2000;  // beyond, a line is left without colours
 
@@ -198,7 +201,7 @@ export class CodeBlock {
   #waiting = false;
 
   constructor(info) {
-    this.language = (info ?? "").trim().split(/\s+/)[0];
+    this.language = /^[\w+#.-]{0,30}(?=\s|$)/.exec((info ?? "").trim())?.[0] ?? "";
     this.code = element("code");
     this.element = element("div", { class: "code" }, [
       element("div", { class: "code-head" }, [element("span", {}, this.language || "code"), copyButton("Copy the code", () => this.#text)]),

@@ -58,7 +58,7 @@ export class Run {
     const seconds = (this.lastAt - this.firstAt) / 1000;
     const stats = {
       tokens, exact: Boolean(usage), first: (this.firstAt - this.began) / 1000,
-      rate: tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : 0,
+      rate: tokens >= 5 && seconds >= 0.02 ? (tokens - 1) / seconds : 0,  // of less it says nothing
     };
     if (this.node.thinking) stats.thought = ((this.thoughtUntil || this.lastAt) - this.firstAt) / 1000;
     if (usage) {

@@ -9,9 +9,9 @@ const kFields = [
   { name: "min_p", label: "Min p", min: 0, max: 1, step: 0.01, hint: "at least this share of the likeliest" },
   { name: "max_tokens", label: "Max tokens", min: 1, max: 1048576, step: 1, hint: "length of an answer" },
   { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, hint: "same seed, same answer" },
-  { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, step: 0.1, hint: "grows with each repetition" },
-  { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, step: 0.1, hint: "once a token has appeared" },
-  { name: "repetition_penalty", label: "Repetition penalty", min: 0.01, max: 2, step: 0.05, hint: "divides; 1: none" },
+  { name: "frequency_penalty", label: "Frequency", group: "penalty", min: -2, max: 2, step: 0.1, hint: "by how often it was used" },
+  { name: "presence_penalty", label: "Presence", group: "penalty", min: -2, max: 2, step: 0.1, hint: "if it was used at all" },
+  { name: "repetition_penalty", label: "Repetition", group: "penalty", min: 0.01, max: 2, step: 0.05, hint: "divides; 1: none" },
 ];
 const kTextMaxTokens = 200;  // of a continuation: the API's own default of 16 is half a sentence
 
@@ -59,7 +59,7 @@ export function showPanel(panel, conversation, { onChange, onKind, onClose, canC
     const otherwise = kind === "text" && field.name === "max_tokens" ? String(kTextMaxTokens) : "default";
     const input = element("input", {
       type: "number", id: `set-${field.name}`, min: field.min, max: field.max, step: field.step, inputmode: "decimal",
-      placeholder: otherwise, value: settings[field.name] ?? "", "aria-describedby": `hint-${field.name} wrong-${field.name}`,
+      placeholder: otherwise, "aria-label": field.group && `${field.label} ${field.group}`, value: settings[field.name] ?? "", "aria-describedby": `hint-${field.name} wrong-${field.name}`,
     });
     input.addEventListener("input", () => {
       const value = input.value === "" ? undefined : Number(input.value);
@@ -115,7 +115,9 @@ export function showPanel(panel, conversation, { onChange, onKind, onClose, canC
       kind === "chat" ? choice("thinking", "Thinking", [["", "Default"], ["on", "On"], ["off", "Off"]], settings.thinking ?? "",
                                (key) => set("thinking", key)) : "",
       element("h3", {}, "Sampling"),
-      element("div", { class: "fields" }, numbers),
+      element("div", { class: "fields" }, numbers.filter((_, i) => !kFields[i].group)),
+      element("h3", {}, "Penalties"),
+      element("div", { class: "fields" }, numbers.filter((_, i) => kFields[i].group)),
       area("stop", "Stop strings", "One a line, at most 16; \\n is a line break.", 2, ""),
       element("div", { class: "row" }, reset),
     ]),

@@ -8,14 +8,16 @@ import { CodeBlock, lex, normalised, render } from "./markdown.js";
 
 const kFence = /^(`{3,}|~{3,})([^\n`]*)\n/gm;
 // A last line that may become a fence: not shown yet.
-const kMaybeFence = /(^|\n)(?:`{1,}|~{3,})[^\n`]*$/;
+const kMaybeFence = /(^|\n)[ \t]*(?:`{1,}|~{3,})[^\n`]*$/;
+const kInnerFence = /^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?(?:`{3}|~{3})/m;
 
 // An unfinished text as it will look when finished: marks that are open are closed, so that **bold does not jump.
 function closed(text) {
   const block = text.lastIndexOf("\n\n") + 1;
-  let tail = text.slice(block);
+  let tail = text.slice(block).trimEnd();
+  if (kInnerFence.test(text)) return text;
   const plain = tail.replace(/`[^`\n]*`/g, "");
-  if (plain.includes("`")) return `${tail.endsWith("`") ? text.replace(/`+$/, "") : `${text}\``}`;
+  if (plain.includes("`")) return text.slice(0, block) + (tail.endsWith("`") ? tail.replace(/`+$/, "") : `${tail}\``);
   tail = tail.replace(/!?\[([^\][\n]*)\]\([^()\s]*$/, "$1");  // [words](http://half
   tail = tail.replace(/(^|\s)[*_~]{1,3}$/, "$1");             // nothing behind the mark yet
   tail = tail.replace(/(\*\*[^*\n]+)\*$/, "$1");              // the first of two closing stars

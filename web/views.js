@@ -144,7 +144,7 @@ export class MessageView {
   #drawFoot(run, busy) {
     const { node, act } = this;
     const parts = [branchSwitch(this.conversation, node, act, busy)];
-    if (!run) {
+    if (!run && !(node.error && !node.text)) {
       if (node.text) parts.push(copyButton("Copy", () => node.text));
       if (node.role === "assistant") parts.push(button("Another answer", "again", () => act.regenerate(node), { disabled: busy }));
       parts.push(button("Edit", "edit", () => this.edit(), { disabled: busy }));

@@ -162,6 +162,11 @@ class Page:
         self.until("document.readyState === 'complete' && document.getElementById('thread')?.childElementCount > 0",
                    what="the page is there")
 
+    def reload(self):
+        self.js("window.old = true")
+        self.call("Page.reload")
+        self.until("!window.old && document.getElementById('model')?.options.length > 0", what="the page is there again")
+
     def js(self, expression):
         result = self.call("Runtime.evaluate", {"expression": expression, "awaitPromise": True, "returnByValue": True})
         if "exceptionDetails" in result:
@@ -172,9 +177,8 @@ class Page:
     def until(self, expression, seconds=20, what=None):
         deadline = time.monotonic() + seconds
         while True:
-            value = self.js(expression)
-            if value:
-                return value
+            if self.js(f"(async () => Boolean(await ({expression})))()"):
+                return
             if time.monotonic() > deadline:
                 raise Failed(f"not within {seconds} s: {what or expression}; errors of the page: {self.errors}")
             time.sleep(0.03)
@@ -193,7 +197,7 @@ class Page:
         found = f"document.querySelector({json.dumps(selector)})"
         self.until(f"Boolean({found})", what=f"{selector} is there")
         self.js(f"{found}.scrollIntoView({{block: 'nearest'}})")
-        at = self.js(f"(() => {{ const r = {found}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()")
+        at = self.js(f"(() => {{ const r = {found}.getClientRects()[0]; return [r.x + r.width / 2, r.y + r.height / 2]; }})()")
         hit = self.js(f"(() => {{ const e = document.elementFromPoint({at[0]}, {at[1]}); const t = {found}; "
                       "return Boolean(e) && (t === e || t.contains(e) || e.contains(t)); })()")
         if not hit:

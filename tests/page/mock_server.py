@@ -5,6 +5,7 @@ import http.server
 import json
 import pathlib
 import re
+import socket
 import threading
 import time
 
@@ -22,7 +23,7 @@ def libraries():
     return files
 
 
-def policy():
+def page_policy():
     """kPagePolicy of src/server/page.h."""
     text = (ROOT / "src/server/page.h").read_text()
     return "".join(re.findall(r'"([^"]*)"', text[text.index("kPagePolicy"):]))
@@ -177,7 +178,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if asked == "toolong":
             return self.refuse(400, "This model's maximum context length is 4096 tokens; 5000 were sent.", "context_length_exceeded")
         answer = ANSWERS.get(asked, f"You said: {body['messages'][-1]['content']}")
-        self.stream(body, THOUGHTS if asked == "think" else "", answer, cut=asked == "cut", pause=0.02 if asked == "slow" else None)
+        self.stream(body, THOUGHTS if asked == "think" else "", answer, cut=asked == "cut", pause=0.02 if asked in ("slow", "cut") else None)
 
     def stream(self, body, thoughts, answer, text=False, cut=False, pause=None):
         mock = self.server.mock
@@ -226,14 +227,20 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
+    def get_request(self):
+        connection, address = super().get_request()
+        self.mock.connections.append(connection)
+        return connection, address
+
 
 class Mock:
-    def __init__(self, key="", port=0, pause=0.004, models=("mock-chat", "mock-story", "mock-surprise")):
+    def __init__(self, key="", port=0, pause=0.004, models=("mock-chat", "mock-story", "mock-surprise"), policy=True):
         self.key, self.pause = key, pause
         self.models = [{"id": m, "object": "model", "max_model_len": 4096, "completion_only": m == "mock-story"} for m in models]
-        self.files, self.policy = libraries(), policy()
+        self.files, self.policy = libraries(), page_policy() if policy else ""
         self.requests = []  # (path, body)
         self.busy = 0       # so many answers of 429 to "busy"
+        self.connections = []
         self.gone = 0       # clients that went before the end
         self.server = Server(("127.0.0.1", port), Handler)
         self.server.mock = self
@@ -243,6 +250,11 @@ class Mock:
 
     def close(self):
         self.server.shutdown()
+        for connection in self.connections:  # those that are kept alive
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
         self.server.server_close()
 
 

@@ -94,6 +94,32 @@ std::vector<Candidate> Largest(Isa isa, std::span<const float> x, std::span<cons
   return found;
 }
 
+// Leaves the smallest set of the likeliest that weighs `wanted` together, the one that crosses it included; in the
+// order in which they were. Halving, so in linear time; the first cuts near the front, where the likely ones are few.
+template <class Weight>
+void KeepNucleus(std::vector<Candidate>& candidates, double wanted, const Weight& weight) {
+  std::vector<Candidate> order = candidates;
+  const auto at = [&](size_t i) { return order.begin() + static_cast<std::ptrdiff_t>(i); };
+  // The first `low` weigh less than wanted, the first `high` do not (or are all).
+  size_t low = 0, high = order.size(), step = std::max<size_t>(64, high / 16);
+  double before = 0;
+  while (high - low > 1) {
+    const size_t middle = low + std::min(step, (high - low) / 2);
+    std::nth_element(at(low), at(middle), at(high), Likelier);
+    double mass = 0;
+    for (size_t i = low; i < middle; ++i) mass += weight(order[i]);
+    if (before + mass >= wanted) {
+      high = middle;
+    } else {
+      low = middle;
+      before += mass;
+      step *= 4;
+    }
+  }
+  const Candidate last = order[low];
+  std::erase_if(candidates, [&](const Candidate& c) { return Likelier(last, c); });
+}
+
 }  // namespace
 
 int32_t ArgMax(std::span<const float> logits, Isa isa) {
@@ -134,7 +160,7 @@ int32_t DistributionView::At(double u) const {
     left -= weights[i];
     if (left < 0) break;
   }
-  return ids.empty() ? static_cast<int32_t>(at) : ids[at];
+  return Id(at);
 }
 
 double DistributionView::Probability(int32_t id) const {
@@ -221,21 +247,10 @@ DistributionView Sampler::Distribute(std::span<float> logits, Distribution& stor
     if (mass == 0) {
       for (const Candidate& c : candidates) mass += weight(c);
     }
-    // The smallest set of the likeliest tokens that reaches top_p, the one that crosses it included: sorted in growing
-    // parts, as far as needed.
-    double kept = 0;
-    size_t n = 0, sorted = few ? candidates.size() : 0;
-    while (n < candidates.size() && (n == 0 || kept < params_.top_p * mass)) {
-      if (n == sorted) {
-        sorted = std::min(candidates.size(), std::max<size_t>(64, 4 * n));
-        const auto begin = candidates.begin() + static_cast<std::ptrdiff_t>(n);
-        const auto end = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
-        std::nth_element(begin, end - 1, candidates.end(), Likelier);
-        std::sort(begin, end, Likelier);
-      }
-      kept += weight(candidates[n++]);
-    }
-    candidates.resize(n);
+    KeepNucleus(candidates, params_.top_p * mass, weight);
+  }
+  if (few) {
+    std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   }
   storage.sum = 0;
   for (const Candidate& c : candidates) {
@@ -259,19 +274,97 @@ int32_t Sampler::Sample(std::span<float> logits) const {
 
 namespace {
 
-// Streams of the random numbers: a draw's counter is the position in the answer.
-constexpr uint64_t kTokenStream = 0x5a17, kAcceptanceStream = 0x5a18, kResidualStream = 0x5a19;
+// Streams of the random numbers: a draw's counter is the position in the answer, in the race with the token above it.
+constexpr uint64_t kTokenStream = 0x5a17, kAcceptanceStream = 0x5a18, kResidualStream = 0x5a19, kRaceStream = 0x5a1a,
+                   kRestStream = 0x5a1b;
 
-double Uniform(uint64_t seed, uint64_t stream, int64_t position) {
-  return Rng(seed, stream, static_cast<uint64_t>(position)).NextDouble();
+double Uniform(uint64_t seed, uint64_t stream, uint64_t counter) { return Rng(seed, stream, counter).NextDouble(); }
+double Exponential(uint64_t seed, uint64_t stream, uint64_t counter) {
+  return -std::log1p(-Uniform(seed, stream, counter));
+}
+
+// Those that race one by one: the first kMostRacers of weight kRacer or more.
+constexpr float kRacer = 0x1p-10f;
+constexpr size_t kMostRacers = 1024;
+
+std::vector<size_t> Racers(const DistributionView& p, Isa isa) {
+  constexpr int64_t kPart = 4096;
+  std::array<int32_t, kPart> found;
+  std::vector<size_t> places;
+  const int64_t size = std::ssize(p.weights);
+  for (int64_t begin = 0; begin < size && places.size() < kMostRacers; begin += kPart) {
+    const int64_t n =
+        kernels::AtLeast(isa, found.data(), p.weights.data() + begin, std::min(kPart, size - begin), kRacer);
+    for (int64_t i = 0; i < n && places.size() < kMostRacers; ++i) {
+      places.push_back(static_cast<size_t>(begin + found[static_cast<size_t>(i)]));
+    }
+  }
+  return places;
+}
+
+// The token at the share u of those that are not racers, whose weights are `rest` together; -1 if they have none.
+int32_t AmongOthers(const DistributionView& p, const std::vector<size_t>& racers, double rest, double u) {
+  double left = u * rest;
+  auto racer = racers.begin();
+  int32_t last = -1;
+  for (size_t begin = 0; begin < p.weights.size();) {
+    const size_t end = std::min(p.weights.size(), begin + DistributionView::kBlock);
+    const auto first_racer = racer;
+    if (p.ids.empty()) {
+      double sum = p.block_sums[begin / DistributionView::kBlock];
+      for (; racer != racers.end() && *racer < end; ++racer) sum -= p.weights[*racer];
+      if (left >= sum && end < p.weights.size()) {
+        left -= sum;
+        begin = end;
+        continue;
+      }
+    }
+    racer = first_racer;
+    for (size_t i = begin; i < end; ++i) {
+      if (racer != racers.end() && *racer == i) {
+        ++racer;
+      } else if (p.weights[i] > 0) {
+        last = p.Id(i);
+        left -= p.weights[i];
+        if (left < 0) return last;
+      }
+    }
+    begin = end;
+  }
+  return last;
 }
 
 }  // namespace
 
+// A race: token i arrives after an exponential time of rate w_i, which is E_i / w_i with E_i of rate 1; the first is i
+// with probability w_i / sum. E_i depends on seed, position and token alone, so another distribution over nearly the
+// same weights has nearly the same times and mostly the same winner. The unlikely run as one, and if they win one of
+// them is drawn from the line of their weights: what is exact for any choice of racers.
 int32_t Sampler::Draw(const DistributionView& p, int64_t ahead) const {
-  return p.At(Uniform(params_.seed, kTokenStream, step_ + ahead));
+  const auto position = static_cast<uint64_t>(step_ + ahead);
+  const std::vector<size_t> racers = Racers(p, isa_);
+  double rest = p.sum, first = std::numeric_limits<double>::infinity();
+  int32_t winner = -1;
+  for (size_t place : racers) {
+    const int32_t id = p.Id(place);
+    const double weight = p.weights[place];
+    const double time = Exponential(params_.seed, kRaceStream, static_cast<uint64_t>(id) << 32 | position) / weight;
+    rest -= weight;
+    if (time < first) {
+      first = time;
+      winner = id;
+    }
+  }
+  if (racers.size() == p.weights.size() || rest <= 0) return winner;
+  if (Exponential(params_.seed, kRestStream, position) / rest >= first) return winner;
+  const int32_t other = AmongOthers(p, racers, rest, Uniform(params_.seed, kTokenStream, position));
+  return other >= 0 ? other : winner;
 }
-double Sampler::AcceptanceDraw(int64_t ahead) const { return Uniform(params_.seed, kAcceptanceStream, step_ + ahead); }
-double Sampler::ResidualDraw(int64_t ahead) const { return Uniform(params_.seed, kResidualStream, step_ + ahead); }
+double Sampler::AcceptanceDraw(int64_t ahead) const {
+  return Uniform(params_.seed, kAcceptanceStream, static_cast<uint64_t>(step_ + ahead));
+}
+double Sampler::ResidualDraw(int64_t ahead) const {
+  return Uniform(params_.seed, kResidualStream, static_cast<uint64_t>(step_ + ahead));
+}
 
 }  // namespace fathom::engine

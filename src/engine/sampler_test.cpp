@@ -2,8 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
+#include <numeric>
+
+#include "core/rng.h"
+#include "engine/draws_test.h"
 
 namespace fathom::engine {
 namespace {
@@ -99,6 +105,158 @@ TEST(Sampler, SameSeedSameTokens) {
   }
 }
 
+std::vector<float> RandomLogits(size_t n, uint64_t seed, double spread) {
+  Rng rng(seed, 5);
+  std::vector<float> l(n);
+  for (float& x : l) x = static_cast<float>(spread * rng.NextNormal());
+  return l;
+}
+
+// What may be drawn and with which probability: everything sorted, step by step.
+std::vector<double> NaiveDistribution(const SamplingParams& p, std::vector<float> logits) {
+  for (const auto& [id, bias] : p.logit_bias) logits[static_cast<size_t>(id)] += bias;
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  const double top = logits[order[0]];
+  std::vector<double> w(logits.size(), 0);
+  double sum = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const double weight = std::exp((logits[order[i]] - top) / p.temperature);
+    if (p.top_k > 0 && i >= static_cast<size_t>(p.top_k)) break;
+    if (weight < p.min_p) break;
+    w[order[i]] = weight;
+    sum += weight;
+  }
+  double kept = 0;
+  for (size_t i : order) {
+    if (kept >= p.top_p * sum) w[i] = 0;
+    kept += w[i];
+  }
+  const double all = std::accumulate(w.begin(), w.end(), 0.0);
+  for (double& x : w) x /= all;
+  return w;
+}
+
+// Filters of random settings, over rows shorter and longer than a block of sums or maxima. Weights have 2.5 ulp of exp,
+// one of the quotient and the rounding of their argument, which is up to 30: 2^-23 (2 * 30 + 4) relative.
+TEST(Sampler, DistributionsAsTheNaiveOnes) {
+  Rng rng(11);
+  for (int i = 0; i < 300; ++i) {
+    const size_t n = std::vector<size_t>{3, 64, 200, 1030, 5000}[static_cast<size_t>(i % 5)];
+    const std::vector<float> logits = RandomLogits(n, static_cast<uint64_t>(i), i % 3 ? 2.0 : 0.1);
+    SamplingParams p;
+    p.temperature = 0.5 + rng.NextDouble();
+    if (rng.NextBelow(2)) p.top_k = 1 + rng.NextBelow(static_cast<int64_t>(n));
+    if (rng.NextBelow(2)) p.top_p = 0.05 + 0.94 * rng.NextDouble();
+    if (rng.NextBelow(3) == 0) p.min_p = 0.2 * rng.NextDouble();
+    if (rng.NextBelow(2)) p.logit_bias = {{1, -100.0f}, {2, 3.0f}};
+    std::vector<float> scratch = logits;
+    const Sampler sampler(p, {}, static_cast<int64_t>(n));
+    const Distribution d = sampler.Distribute(scratch);
+    EXPECT_TRUE(std::is_sorted(d.ids.begin(), d.ids.end()));
+    const std::vector<double> expected = NaiveDistribution(p, logits);
+    for (size_t id = 0; id < n; ++id) {
+      ASSERT_NEAR(d.Probability(static_cast<int32_t>(id)), expected[id], 64 * 0x1p-23 * expected[id] + 1e-30)
+          << "row " << i << " of " << n << ", token " << id << ", top_k " << p.top_k << ", top_p " << p.top_p
+          << ", min_p " << p.min_p;
+    }
+    scratch = logits;
+    EXPECT_EQ(sampler.Sample(scratch), sampler.Draw(d, 0)) << i;
+  }
+}
+
+// Rows where the unlikely run as one, and rows with more racers than there may be: by groups of tokens.
+TEST(Sampler, DrawsOverManyTokens) {
+  constexpr size_t kVocab = 3000, kGroup = 100;
+  constexpr int kDraws = 6000;
+  for (bool filtered : {false, true}) {
+    for (double spread : {0.05, 3.0}) {
+      std::vector<float> logits = RandomLogits(kVocab, 3, spread);
+      for (size_t i = 2000; i < 2400; ++i) logits[i] = *std::max_element(logits.begin(), logits.end()) - 8.0f;
+      SamplingParams p;
+      if (filtered) p.top_k = 2900;
+      std::vector<float> scratch = logits;
+      const Distribution d = Sampler(p, {}, kVocab).Distribute(scratch);
+      std::vector<double> expected(kVocab / kGroup, 0);
+      for (size_t i = 0; i < kVocab; ++i) expected[i / kGroup] += d.Probability(static_cast<int32_t>(i));
+      std::vector<int64_t> counts(expected.size(), 0);
+      for (int i = 0; i < kDraws; ++i) {
+        p.seed = static_cast<uint64_t>(i);
+        ++counts[static_cast<size_t>(Sampler(p, {}, kVocab).Draw(d, 0)) / kGroup];
+      }
+      ExpectFollows(counts, expected, "spread " + std::to_string(spread));
+    }
+  }
+}
+
+// Two races with the same times: both are won by i with probability 1 / sum_j max(p_j / p_i, q_j / q_i).
+TEST(Sampler, SimilarDistributionsDrawTheSame) {
+  constexpr size_t kVocab = 40;
+  constexpr int kDraws = 20000;
+  const std::vector<float> a = RandomLogits(kVocab, 1, 1);
+  std::vector<float> b = RandomLogits(kVocab, 2, 0.5);
+  for (size_t i = 0; i < kVocab; ++i) b[i] += a[i];
+  SamplingParams params;
+  const Sampler one(params, {}, kVocab);
+  std::vector<float> l = a, m = b;
+  const Distribution p = one.Distribute(l), q = one.Distribute(m);
+  double expected = 0;
+  for (int32_t i = 0; i < static_cast<int32_t>(kVocab); ++i) {
+    double sum = 0;
+    for (int32_t j = 0; j < static_cast<int32_t>(kVocab); ++j) {
+      sum += std::max(p.Probability(j) / p.Probability(i), q.Probability(j) / q.Probability(i));
+    }
+    expected += 1 / sum;
+  }
+  int same = 0;
+  for (int i = 0; i < kDraws; ++i) same += one.Draw(p, i) == one.Draw(q, i);
+  EXPECT_NEAR(static_cast<double>(same) / kDraws, expected, 5 * std::sqrt(expected * (1 - expected) / kDraws));
+  EXPECT_GT(expected, 0.5);
+}
+
+TEST(Sampler, BiasForbidsAndForces) {
+  SamplingParams p;
+  p.logit_bias = {{0, 100.0f}, {1, -100.0f}};
+  const std::vector<float> logits = {0, 5, 1};
+  EXPECT_EQ(Frequencies(p, logits, 200).begin()->first, 0);
+  EXPECT_EQ(Frequencies(p, logits, 200).size(), 1u);
+  p.temperature = 0;
+  p.logit_bias = {{1, -100.0f}};
+  std::vector<float> l = logits;
+  EXPECT_EQ(Sampler(p, {}, 3).Sample(l), 2);
+}
+
+TEST(Sampler, InfiniteLogits) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  SamplingParams p;
+  EXPECT_EQ(Frequencies(p, {-infinity, 1, -infinity}, 100).size(), 1u);
+  EXPECT_EQ(Frequencies(p, {-infinity, -infinity}, 10).size(), 1u);
+  EXPECT_EQ(Frequencies(p, {0, infinity, 0}, 10).begin()->first, 1);
+}
+
+TEST(Sampler, LogProbabilities) {
+  for (size_t n : {5u, 64u, 3000u}) {
+    const std::vector<float> logits = RandomLogits(n, n, 4);
+    double sum = 0;
+    for (float l : logits) sum += std::exp(static_cast<double>(l));
+    const double log_sum = LogSumExp(logits);
+    EXPECT_NEAR(log_sum, std::log(sum), 1e-6 * (1 + std::fabs(log_sum)));
+    std::vector<int32_t> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+    });
+    const auto top = TopLogprobs(logits, log_sum, 20);
+    ASSERT_EQ(top.size(), std::min<size_t>(n, 20));
+    for (size_t i = 0; i < top.size(); ++i) {
+      EXPECT_EQ(top[i].first, order[i]);
+      EXPECT_FLOAT_EQ(top[i].second, static_cast<float>(logits[static_cast<size_t>(order[i])] - log_sum));
+    }
+    EXPECT_TRUE(TopLogprobs(logits, log_sum, 0).empty());
+  }
+}
+
 TEST(Sampler, RefusesByName) {
   SamplingParams p;
   p.top_p = 0;
@@ -108,6 +266,13 @@ TEST(Sampler, RefusesByName) {
   } catch (const Error& e) {
     EXPECT_NE(e.summary().find("top_p"), std::string::npos);
   }
+  p = {};
+  p.logit_bias = {{5, 1.0f}};
+  EXPECT_THROW(Sampler(p, {}, 5), Error);  // no such token
+  p.logit_bias = {{4, 100.5f}};
+  EXPECT_THROW(Validate(p), Error);
+  p.logit_bias = {{4, std::numeric_limits<float>::quiet_NaN()}};
+  EXPECT_THROW(Validate(p), Error);
 }
 
 }  // namespace

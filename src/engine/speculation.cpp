@@ -9,25 +9,21 @@ namespace fathom::engine {
 namespace {
 
 // Turns p into max(0, p - q) in p's unit; p is of the whole vocabulary, its weights are `weights`.
-DistributionView SubtractFrom(std::span<float> weights, Distribution& storage, const Distribution& q, double unit) {
-  const auto less = [unit](float p, float w) { return static_cast<float>(std::max(0.0, p - w * unit)); };
+DistributionView SubtractFrom(std::span<float> weights, Distribution& storage, const Distribution& q, double unit,
+                              Isa isa) {
   if (q.ids.empty()) {
-    for (size_t i = 0; i < weights.size(); ++i) weights[i] = less(weights[i], q.weights[i]);
+    kernels::ExcessSums(isa, weights.data(), storage.block_sums.data(), q.weights.data(), std::ssize(weights),
+                        static_cast<float>(unit));
   } else {
     for (size_t i = 0; i < q.ids.size(); ++i) {
-      float& p = weights[static_cast<size_t>(q.ids[i])];
-      p = less(p, q.weights[i]);
+      const auto id = static_cast<size_t>(q.ids[i]);
+      const float rest = static_cast<float>(std::max(0.0, weights[id] - q.weights[i] * unit));
+      storage.block_sums[id / DistributionView::kBlock] -= weights[id] - rest;
+      weights[id] = rest;
     }
   }
   storage.sum = 0;
-  for (size_t block = 0; block < storage.block_sums.size(); ++block) {
-    const size_t begin = block * DistributionView::kBlock;
-    const size_t end = std::min(weights.size(), begin + DistributionView::kBlock);
-    double sum = 0;
-    for (size_t i = begin; i < end; ++i) sum += weights[i];
-    storage.block_sums[block] = sum;
-    storage.sum += sum;
-  }
+  for (double sum : storage.block_sums) storage.sum += sum;
   return {{}, weights, storage.block_sums, storage.sum};
 }
 
@@ -55,8 +51,8 @@ Verified Reject(const Sampler& sampler, std::span<float> logits, const Draft& dr
   const double wanted = p.Probability(draft.id), drawn = draft.q.Probability(draft.id);
   if (sampler.AcceptanceDraw(0) * drawn < wanted) return {draft.id, true};
   const double unit = p.sum / draft.q.sum;
-  const DistributionView rest =
-      p.ids.empty() ? SubtractFrom(logits, storage, draft.q, unit) : SubtractFrom(storage, logits, draft.q, unit);
+  const DistributionView rest = p.ids.empty() ? SubtractFrom(logits, storage, draft.q, unit, sampler.isa())
+                                              : SubtractFrom(storage, logits, draft.q, unit);
   // p and q differ by rounding only: so does their quotient from 1.
   if (rest.sum <= 0) return {draft.id, true};
   return {rest.At(sampler.ResidualDraw(0)), false};

@@ -19,6 +19,9 @@ void Maxima(Isa isa, float* maxima, const float* x, int64_t n);
 // kExpSumOf of them, four added in float32, then in double. y (n,): the weights, or null; may be x.
 void ExpSums(Isa isa, float* y, double* sums, const float* x, int64_t n, float top, float scale);
 
+// y = max(0, y - factor x), all (n,); sums as ExpSums gives them. y and x finite.
+void ExcessSums(Isa isa, float* y, double* sums, const float* x, int64_t n, float factor);
+
 // ids (n,): the ascending indices of all x >= floor; their number. What is behind them is overwritten.
 int64_t AtLeast(Isa isa, int32_t* ids, const float* x, int64_t n, float floor);
 

@@ -12,6 +12,8 @@ constexpr Entry<void (*)(float*, const float*, int64_t), AnyRow> kMaxima[] = {
     FATHOM_SIMD_ENTRIES(Maxima), {"reference", Isa::kReference, reference::Maxima}};
 constexpr Entry<void (*)(float*, double*, const float*, int64_t, float, float), AnyRow> kExpSums[] = {
     FATHOM_SIMD_ENTRIES(ExpSums), {"reference", Isa::kReference, reference::ExpSums}};
+constexpr Entry<void (*)(float*, double*, const float*, int64_t, float), AnyRow> kExcessSums[] = {
+    FATHOM_SIMD_ENTRIES(ExcessSums), {"reference", Isa::kReference, reference::ExcessSums}};
 constexpr Entry<int64_t (*)(int32_t*, const float*, int64_t, float), AnyRow> kAtLeast[] = {
     FATHOM_SIMD_ENTRIES(AtLeast), {"reference", Isa::kReference, reference::AtLeast}};
 
@@ -30,6 +32,10 @@ void ExpSums(Isa isa, float* y, double* sums, const float* x, int64_t n, float t
   Best(isa, kExpSums)(y, sums, x, n, top, scale);
 }
 
+void ExcessSums(Isa isa, float* y, double* sums, const float* x, int64_t n, float factor) {
+  Best(isa, kExcessSums)(y, sums, x, n, factor);
+}
+
 int64_t AtLeast(Isa isa, int32_t* ids, const float* x, int64_t n, float floor) {
   return Best(isa, kAtLeast)(ids, x, n, floor);
 }
@@ -37,6 +43,7 @@ int64_t AtLeast(Isa isa, int32_t* ids, const float* x, int64_t n, float floor) {
 void AppendLogitOps(std::vector<OpEntry>& ops) {
   AppendTable(ops, "Maxima", kMaxima);
   AppendTable(ops, "ExpSums", kExpSums);
+  AppendTable(ops, "ExcessSums", kExcessSums);
   AppendTable(ops, "AtLeast", kAtLeast);
 }
 

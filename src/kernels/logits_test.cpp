@@ -97,5 +97,30 @@ TEST_P(Logits, ExpSums) {
   }
 }
 
+// The product and the difference are rounded once each, or together.
+TEST_P(Logits, ExcessSums) {
+  for (int64_t n : kSizes) {
+    std::vector<float> y = Random(n, 1), x = Random(n, 1);
+    for (size_t i = 0; i < y.size(); ++i) {
+      y[i] = std::fabs(y[i]);
+      x[i] = std::fabs(x[i] + (i % 3 ? 0.5f : 0));
+    }
+    const auto blocks = static_cast<size_t>((n + kExpSumOf - 1) / kExpSumOf);
+    std::vector<double> expected(blocks), got(blocks);
+    std::vector<float> a = y, b = y;
+    reference::ExcessSums(a.data() + 1, expected.data(), x.data() + 1, n, 0.75f);
+    ExcessSums(GetParam(), b.data() + 1, got.data(), x.data() + 1, n, 0.75f);
+    EXPECT_EQ(b[0], y[0]);
+    std::vector<double> off(blocks);
+    for (int64_t i = 0; i < n; ++i) {
+      const size_t at = static_cast<size_t>(i + 1);
+      const double bound = 2 * 0x1p-24 * (y[at] + 0.75 * x[at]);
+      ASSERT_LE(std::fabs(a[at] - b[at]), bound) << i;
+      off[static_cast<size_t>(i / kExpSumOf)] += bound + 3 * 0x1p-24 * b[at];
+    }
+    for (size_t i = 0; i < blocks; ++i) EXPECT_LE(std::fabs(got[i] - expected[i]), off[i]);
+  }
+}
+
 }  // namespace
 }  // namespace fathom::kernels

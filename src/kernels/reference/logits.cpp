@@ -25,6 +25,17 @@ void ExpSums(float* y, double* sums, const float* x, int64_t n, float top, float
   }
 }
 
+void ExcessSums(float* y, double* sums, const float* x, int64_t n, float factor) {
+  for (int64_t begin = 0; begin < n; begin += kExpSumOf) {
+    double sum = 0;
+    for (int64_t i = begin; i < std::min(n, begin + kExpSumOf); ++i) {
+      y[i] = std::max(0.0f, static_cast<float>(y[i] - static_cast<double>(factor) * x[i]));
+      sum += y[i];
+    }
+    *sums++ = sum;
+  }
+}
+
 int64_t AtLeast(int32_t* ids, const float* x, int64_t n, float floor) {
   int64_t found = 0;
   for (int64_t i = 0; i < n; ++i) {

@@ -24,6 +24,40 @@ HWY_INLINE V64 SumOfHalves(V v) {
   return hn::Add(hn::PromoteTo(d64, hn::LowerHalf(half, v)), hn::PromoteTo(d64, hn::UpperHalf(half, v)));
 }
 
+// w(i) for vectors and w(i, count) for the last, short one give values, which are stored at y, unless null, and summed.
+template <class Whole, class Tail>
+HWY_INLINE void BlockSums(float* y, double* sums, int64_t n, const Whole& whole, const Tail& tail) {
+  const D d;
+  const D64 d64;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t begin = 0; begin < n; begin += kExpSumOf) {
+    const int64_t end = n - begin < kExpSumOf ? n : begin + kExpSumOf;
+    V64 sum = hn::Zero(d64);
+    int64_t i = begin;
+    for (; i + 4 * lanes <= end; i += 4 * lanes) {
+      const V w0 = whole(i), w1 = whole(i + lanes), w2 = whole(i + 2 * lanes), w3 = whole(i + 3 * lanes);
+      if (y) {
+        hn::StoreU(w0, d, y + i);
+        hn::StoreU(w1, d, y + i + lanes);
+        hn::StoreU(w2, d, y + i + 2 * lanes);
+        hn::StoreU(w3, d, y + i + 3 * lanes);
+      }
+      sum = hn::Add(sum, SumOfHalves(hn::Add(hn::Add(w0, w1), hn::Add(w2, w3))));
+    }
+    double all = hn::GetLane(hn::SumOfLanes(d64, sum));
+    for (; i < end; i += lanes) {
+      const int64_t count = end - i < lanes ? end - i : lanes;
+      HWY_ALIGN float w[HWY_MAX_BYTES / sizeof(float)];
+      hn::Store(tail(i, count), d, w);
+      for (int64_t k = 0; k < count; ++k) {
+        if (y) y[i + k] = w[k];
+        all += w[k];
+      }
+    }
+    *sums++ = all;
+  }
+}
+
 }  // namespace
 
 void Maxima(float* maxima, const float* x, int64_t n) {
@@ -49,37 +83,20 @@ void Maxima(float* maxima, const float* x, int64_t n) {
 
 void ExpSums(float* y, double* sums, const float* x, int64_t n, float top, float scale) {
   const D d;
-  const D64 d64;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const V shift = hn::Set(d, top), factor = hn::Set(d, scale);
-  const auto weight = [&](V v) HWY_ATTR { return Exp(d, hn::Mul(hn::Sub(v, shift), factor)); };
-  for (int64_t begin = 0; begin < n; begin += kExpSumOf) {
-    const int64_t end = n - begin < kExpSumOf ? n : begin + kExpSumOf;
-    V64 sum = hn::Zero(d64);
-    int64_t i = begin;
-    for (; i + 4 * lanes <= end; i += 4 * lanes) {
-      const V w0 = weight(hn::LoadU(d, x + i)), w1 = weight(hn::LoadU(d, x + i + lanes));
-      const V w2 = weight(hn::LoadU(d, x + i + 2 * lanes)), w3 = weight(hn::LoadU(d, x + i + 3 * lanes));
-      if (y) {
-        hn::StoreU(w0, d, y + i);
-        hn::StoreU(w1, d, y + i + lanes);
-        hn::StoreU(w2, d, y + i + 2 * lanes);
-        hn::StoreU(w3, d, y + i + 3 * lanes);
-      }
-      sum = hn::Add(sum, SumOfHalves(hn::Add(hn::Add(w0, w1), hn::Add(w2, w3))));
-    }
-    double all = hn::GetLane(hn::SumOfLanes(d64, sum));
-    for (; i < end; i += lanes) {
-      const int64_t count = end - i < lanes ? end - i : lanes;
-      HWY_ALIGN float w[HWY_MAX_BYTES / sizeof(float)];
-      hn::Store(weight(LoadTail(d, x + i, count)), d, w);
-      for (int64_t k = 0; k < count; ++k) {
-        if (y) y[i + k] = w[k];
-        all += w[k];
-      }
-    }
-    *sums++ = all;
-  }
+  const auto weight = [=](V v) HWY_ATTR { return Exp(d, hn::Mul(hn::Sub(v, shift), factor)); };
+  BlockSums(
+      y, sums, n, [=](int64_t i) HWY_ATTR { return weight(hn::LoadU(d, x + i)); },
+      [=](int64_t i, int64_t count) HWY_ATTR { return weight(LoadTail(d, x + i, count)); });
+}
+
+void ExcessSums(float* y, double* sums, const float* x, int64_t n, float factor) {
+  const D d;
+  const V minus = hn::Set(d, -factor);
+  const auto excess = [=](V a, V b) HWY_ATTR { return hn::Max(hn::Zero(d), hn::MulAdd(minus, b, a)); };
+  BlockSums(
+      y, sums, n, [=](int64_t i) HWY_ATTR { return excess(hn::LoadU(d, y + i), hn::LoadU(d, x + i)); },
+      [=](int64_t i, int64_t count) HWY_ATTR { return excess(LoadTail(d, y + i, count), LoadTail(d, x + i, count)); });
 }
 
 int64_t AtLeast(int32_t* ids, const float* x, int64_t n, float floor) {

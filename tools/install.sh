@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by quickstart and check: installs the Debian packages of the sets named that are not there yet.
+# Sourced by quickstart and check: installs the Debian packages of the sets named that are not there yet, and Python's.
 # Usage: install_packages build test   (sets of tools/packages.txt). Returns 1 with a message that says what to do.
 
 tools_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -50,4 +50,24 @@ install_packages() {
     return 1
   fi
   rm -f "$log"
+}
+
+# install_python_packages VENV REQUIREMENTS: a virtual environment with exactly these packages from PyPI, made again when
+# the list has changed. Where it cannot be made the reason is in VENV.reason, the result is 1, and no more is said: what
+# needs it is skipped.
+install_python_packages() {
+  local venv=$1 requirements=$2 python=/usr/bin/python3 # Debian's, which python3-venv belongs to
+  [ -x "$python" ] || python=python3
+  cmp -s "$requirements" "$venv/complete" && return 0
+  rm -rf "$venv" "$venv.reason"
+  if ! "$python" -m venv "$venv" >"$venv.log" 2>&1; then
+    echo "python3 -m venv failed: $(tail -n 1 "$venv.log")" >"$venv.reason"
+    return 1
+  fi
+  if ! timeout 300 "$venv/bin/pip" install --no-input --disable-pip-version-check --retries 1 --timeout 15 --only-binary :all: \
+    -r "$requirements" </dev/null >"$venv.log" 2>&1; then
+    echo "PyPI does not give it: $( (grep -m1 ERROR "$venv.log" || tail -n 1 "$venv.log") | cut -c 1-200)" >"$venv.reason"
+    return 1
+  fi
+  cp "$requirements" "$venv/complete"
 }

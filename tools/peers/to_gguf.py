@@ -1,25 +1,28 @@
 #!/usr/bin/env python3
 """Writes a DeepSeek-V2/V3 checkpoint (F32, F16 or BF16 weights) as a GGUF file of llama.cpp's `deepseek2` architecture.
 
-Without a vocabulary: the file is fed token ids. The names and keys are those that llama.cpp reads (its llama-arch.cpp
+Without --tokenizer it has no vocabulary: the file is fed token ids. llama.cpp's server needs one. The names and keys are those that llama.cpp reads (its llama-arch.cpp
 and models/deepseek2.cpp): kv_b_proj is split by heads into k_b (transposed) and v_b, experts are stacked, norms, router
 and its bias are float32. MTP layers are left out.
 
-usage: to_gguf.py MODEL OUT.gguf [--f32]
+usage: to_gguf.py MODEL OUT.gguf [--f32] [--tokenizer tokenizer.json]
 """
 import argparse
+import json
+import pathlib
 
 import numpy as np
-from gguf import ExpertGatingFuncType, GGMLQuantizationType, GGUFWriter, RopeScalingType
+from gguf import ExpertGatingFuncType, GGMLQuantizationType, GGUFWriter, RopeScalingType, TokenType
 
 import checkpoint
 
 
 class Converter:
-    def __init__(self, directory, out, f32):
+    def __init__(self, directory, out, f32, tokenizer):
         self.config, self.tensors = checkpoint.read(directory)
         self.writer = GGUFWriter(out, "deepseek2")
         self.f32 = f32
+        self.tokenizer = tokenizer
 
     def get(self, name):
         dtype, values = self.tensors[name]
@@ -88,7 +91,28 @@ class Converter:
             w.add_rope_scaling_yarn_beta_fast(scaling["beta_fast"])
             w.add_rope_scaling_yarn_beta_slow(scaling["beta_slow"])
             w.add_rope_scaling_yarn_log_mul(0.1 * scaling["mscale_all_dim"])  # the loader divides by 0.1 again
-        w.add_tokenizer_model("none")
+        if self.tokenizer:
+            self.vocabulary(json.loads(pathlib.Path(self.tokenizer).read_text()))
+        else:
+            w.add_tokenizer_model("none")
+
+    def vocabulary(self, tokenizer):
+        size, w = self.config["vocab_size"], self.writer
+        names = [f"[unused {i}]" for i in range(size)]
+        types = [TokenType.UNUSED] * size
+        for name, i in tokenizer["model"]["vocab"].items():
+            names[i], types[i] = name, TokenType.NORMAL
+        for added in tokenizer["added_tokens"]:
+            names[added["id"]] = added["content"]
+            types[added["id"]] = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
+        merges = tokenizer["model"]["merges"]
+        w.add_tokenizer_model("gpt2")
+        w.add_tokenizer_pre("deepseek-v3")
+        w.add_token_list(names)
+        w.add_token_types(types)
+        w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
+        w.add_bos_token_id(self.config["bos_token_id"])
+        w.add_eos_token_id(self.config["eos_token_id"])
 
     def attention(self, layer):
         c = self.config
@@ -146,8 +170,9 @@ def main():
     parser.add_argument("model")
     parser.add_argument("out")
     parser.add_argument("--f32", action="store_true", help="all matrices in float32 instead of bfloat16")
+    parser.add_argument("--tokenizer", help="tokenizer.json whose vocabulary the file gets")
     args = parser.parse_args()
-    Converter(args.model, args.out, args.f32).run()
+    Converter(args.model, args.out, args.f32, args.tokenizer).run()
 
 
 if __name__ == "__main__":

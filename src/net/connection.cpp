@@ -78,6 +78,7 @@ void Connection::Close() {
   has_deadline_ = false;
   timer_.cancel();
   transport_->Close();
+  CountBody(0);
   reader_.reset();
   if (answer_) {
     const auto answer = std::move(answer_);
@@ -152,6 +153,10 @@ void Connection::ProcessInput() {
           Write();
         }
       }
+      CountBody(reader_->body_bytes());
+      if (core_->bodies_bytes > core_->options.max_bodies_bytes) {
+        return Refuse(503, "the server is receiving too much at once");
+      }
       BodyProgress();
       return Read();
     case RequestReader::Status::kRefused:
@@ -169,7 +174,13 @@ void Connection::BodyProgress() {
   SetDeadline(std::clamp(allowed - passed, 0.0, seconds));
 }
 
+void Connection::CountBody(int64_t bytes) {
+  core_->bodies_bytes += bytes - body_bytes_;
+  body_bytes_ = bytes;
+}
+
 void Connection::Dispatch() {
+  CountBody(0);  // it is the handler's now
   HttpRequest request = reader_->Take();
   request.peer = peer_;
   keep_alive_ = reader_->keep_alive();
@@ -194,8 +205,9 @@ void Connection::Dispatch() {
 // ---- writing
 
 void Connection::Refuse(int status, std::string_view message) {
-  const HttpResponse response =
-      ErrorResponse(status, message, status >= 500 ? "server_error" : "invalid_request_error");
+  HttpResponse response = ErrorResponse(status, message, status >= 500 ? "server_error" : "invalid_request_error");
+  if (status == 503) response.headers.emplace_back("Retry-After", "1");
+  CountBody(0);
   phase_ = Phase::kRefusing;
   keep_alive_ = http_1_0_ = false;
   reader_.reset();

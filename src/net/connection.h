@@ -32,6 +32,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void ReadRequest();
   void ProcessInput();
   void BodyProgress();
+  void CountBody(int64_t bytes);
   void Dispatch();
   void Refuse(int status, std::string_view message);
   void AppendHead(const HttpResponse& response, bool stream, size_t body_bytes);
@@ -57,6 +58,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::vector<char> chunk_;  // what a read under way fills
   bool reading_ = false;
   std::chrono::steady_clock::time_point body_begin_;
+  int64_t body_bytes_ = 0;  // counted in the core
 
   std::shared_ptr<Answer> answer_;
   bool keep_alive_ = false, http_1_0_ = false, head_only_ = false;        // of the request being answered

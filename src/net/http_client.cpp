@@ -407,8 +407,9 @@ void HttpClient::Cancel(uint64_t id) { state_->Cancel(id); }
 
 ClientResult HttpClient::Fetch(ClientRequest request) {
   const auto promise = std::make_shared<std::promise<ClientResult>>();
-  state_->Start(std::move(request),
-                {.on_head = {}, .on_body = {}, .on_done = [promise](ClientResult r) { promise->set_value(std::move(r)); }});
+  state_->Start(std::move(request), {.on_head = {}, .on_body = {}, .on_done = [promise](ClientResult r) {
+                                       promise->set_value(std::move(r));
+                                     }});
   return promise->get_future().get();
 }
 

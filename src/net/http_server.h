@@ -36,6 +36,7 @@ struct HttpServerOptions {
   std::string tls_cert, tls_key;  // PEM files; empty: no TLS
   int64_t max_head_bytes = 64 << 10;
   int64_t max_body_bytes = 32 << 20;
+  int64_t max_bodies_bytes = int64_t{1} << 30;  // of all requests that are being received
   int64_t max_connections = 4096;
   int64_t max_unsent_bytes = 8 << 20;  // of one answer that its client does not read: then the connection is closed
   double head_seconds = 10;            // from the first byte of a request to the end of its head

@@ -26,6 +26,7 @@ struct ServerCore {
   boost::asio::io_context io{1};
 
   std::unordered_set<std::shared_ptr<Connection>> connections;
+  int64_t bodies_bytes = 0;               // of the bodies that are being received
   int64_t refused = 0;                    // of them, those that only get a 503
   std::atomic<int64_t> connection_count;  // of the others; any thread
 

@@ -47,6 +47,10 @@ class TestClient {
     }
     return true;
   }
+  bool Readable() const {
+    pollfd waiting{fd_, POLLIN, 0};
+    return poll(&waiting, 1, 0) > 0;
+  }
   // All bytes received until `enough` says so, the end of the stream, or ten seconds.
   const std::string& ReceiveUntil(const std::function<bool(const std::string&)>& enough) {
     const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);

@@ -156,6 +156,17 @@ PrefixTree::Inserted PrefixTree::Insert(uint64_t scope, Node parent, std::span<c
   return {node, true};
 }
 
+int32_t PrefixTree::Replace(Node node, int32_t block) {
+  State::Entry& e = state_->Checked(node);
+  FATHOM_CHECK(e.users == 1 && block >= 0);
+  e.drafts = true;
+  return std::exchange(e.block, block);
+}
+
+int64_t PrefixTree::Shared(std::span<const Node> path) const {
+  return std::partition_point(path.begin(), path.end(), [&](Node node) { return users(node) > 1; }) - path.begin();
+}
+
 std::optional<int32_t> PrefixTree::Evict() {
   if (state_->leaves.empty()) return std::nullopt;
   const Node node = state_->leaves.begin()->second;

@@ -40,6 +40,12 @@ class PrefixTree {
   };
   Inserted Insert(uint64_t scope, Node parent, std::span<const int32_t> block_tokens, int32_t block, bool drafts);
 
+  // Puts a block with the MTP modules' rows in the place of a node's block; that one. The caller is its only user.
+  int32_t Replace(Node node, int32_t block);
+
+  // How many of a path's nodes have more users than one: the first ones, since users never grow along a path.
+  int64_t Shared(std::span<const Node> path) const;
+
   // Removes the least recently used node that nobody uses and that has none behind it; its block.
   std::optional<int32_t> Evict();
 

@@ -50,6 +50,16 @@ TEST(PrefixTree, SecondOfEqualBlocksIsNotPut) {
   EXPECT_EQ(tree.size(), 1);
 }
 
+TEST(PrefixTree, TheOnlyUserReplacesABlock) {
+  PrefixTree tree(1);
+  const Node node = tree.Insert(0, PrefixTree::kRoot, Tokens{1}, 5, false).node;
+  EXPECT_EQ(tree.Replace(node, 6), 5);
+  EXPECT_EQ(tree.Block(node), 6);
+  EXPECT_TRUE(tree.drafts(node));
+  tree.Release(node);
+  EXPECT_EQ(tree.Evict(), 6);
+}
+
 TEST(PrefixTree, EvictsTheLeastRecentlyUsedLeaf) {
   PrefixTree tree(1);
   const auto put = [&](Node parent, int32_t token) { return tree.Insert(0, parent, Tokens{token}, token, false).node; };
@@ -205,6 +215,10 @@ TEST(PrefixTree, AsTheNaiveOne) {
       }
       ASSERT_EQ(tree.size(), static_cast<int64_t>(naive.items.size()));
       ASSERT_EQ(tree.evictable(), naive.Unused());
+      for (const Sequence& s : sequences) {
+        const auto shared_by = [&](Node node) { return naive.items.at(node).users > 1; };
+        ASSERT_EQ(tree.Shared(s.nodes), std::count_if(s.nodes.begin(), s.nodes.end(), shared_by));
+      }
       for (const auto& [node, item] : naive.items) {
         ASSERT_EQ(tree.Block(node), item.block);
         ASSERT_EQ(tree.drafts(node), item.drafts);

@@ -353,15 +353,13 @@ class Simulation {
     if (running_.empty() && waiting_.empty()) return false;
     States running, waiting;
     for (const Sequence& s : running_) {
-      int64_t shared = 0;
-      for (PrefixTree::Node node : s.nodes) shared += tree_.users(node) > 1;
       running.push_back({.priority = s.priority,
                          .arrival = s.arrival,
                          .cached = s.cached,
                          .pending = s.known - s.cached,
                          .drafts = rng_.NextBelow(4),
                          .blocks = static_cast<int64_t>(s.blocks.size()),
-                         .shared = shared});
+                         .shared = tree_.Shared(s.nodes)});
     }
     for (const Sequence& s : waiting_) {
       const auto nodes = Found(s);

@@ -2,31 +2,26 @@
 """Serves the same model by fathom, llama.cpp's server and vLLM, in turn, and prints output tokens a second and the time
 to the first token at several numbers of clients, over HTTP, streaming, greedy, end of text ignored.
 
-All servers run; one works, the others wait. A client sends its next request when the one before is answered; prompts
-are random ids, different for each request and the same for all engines, so no prefix is shared. In a round the engines
-follow one another; a figure is the median over rounds. An engine with variants (--fathom-variant "NAME=OPTIONS") is
-several engines, of which the best counts for each cell.
+All servers run; one works, the others wait. The load is that of `fathom bench serve`: a client sends its next request when
+the one before is answered; prompts are random ids, different for each request and the same for all engines, so no prefix
+is shared. In a round the engines follow one another; a figure is the median over rounds. An engine with variants
+(--fathom-variant "NAME=OPTIONS") is several engines, of which the best counts for each cell.
 
 usage: compare_serve.py MODEL --gguf MODEL.gguf --llama-server PATH [--vllm PATH] [--clients 1,8,32] [--rounds 3]
 """
 import argparse
-import asyncio
 import contextlib
 import json
 import os
 import pathlib
-import random
 import shlex
 import signal
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/clients"))
-from http_stream import Target  # noqa: E402
+import urllib.request
 
 NAME = "peer"  # that the model is served under
 
@@ -46,7 +41,6 @@ class Engine:
         self.process = subprocess.Popen([a.replace("{port}", str(self.port)) for a in command], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log, env={**os.environ, **(environment or {})},
                                         start_new_session=True)
-        self.target = Target(f"http://127.0.0.1:{self.port}")
 
     def wait_ready(self, seconds=600):
         deadline = time.monotonic() + seconds
@@ -54,7 +48,7 @@ class Engine:
             if self.process.poll() is not None:
                 break
             with contextlib.suppress(Exception):
-                if asyncio.run(self.target.request("GET", "/health", timeout=5)).status == 200:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
                     return
             time.sleep(0.5)
         self.log.seek(0)
@@ -80,52 +74,28 @@ class Engine:
         return total
 
 
-def ids(rng, vocabulary, count):
-    return [rng.randrange(3, vocabulary) for _ in range(count)]
-
-
-async def run_cell(target, prompts, clients, output):
-    """Prompts dealt out to clients that each work through theirs. (seconds, tokens, [TTFT], [gaps between tokens])"""
-    tokens, first, gaps = 0, [], []
-
-    async def client(mine):
-        nonlocal tokens
-        for prompt in mine:
-            answer = await target.completion({
-                "model": NAME, "prompt": prompt, "max_tokens": output, "temperature": 0, "ignore_eos": True,
-                "stream": True, "stream_options": {"include_usage": True}})
-            usage = answer.usage()
-            if answer.status != 200 or not answer.done or not usage or usage["completion_tokens"] != output:
-                raise SystemExit(f"not {output} tokens: status {answer.status}, usage {usage}, {answer.body[:500]}")
-            tokens += usage["completion_tokens"]
-            times = [at for at, event in answer.events if event.get("choices")]
-            first.append(times[0])
-            gaps.extend(b - a for a, b in zip(times, times[1:]))
-
-    start = time.perf_counter()
-    await asyncio.gather(*(client(prompts[c::clients]) for c in range(clients)))
-    return time.perf_counter() - start, tokens, first, gaps
-
-
-def percentile(values, share):
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+def load(engine, args, clients, requests, output, seed):
+    """fathom bench serve on the engine: its JSON."""
+    command = [args.load_generator or args.fathom, "bench", "serve", f"http://127.0.0.1:{engine.port}", "--model", NAME,
+               "--concurrency", clients, "--num-prompts", requests, "--input-len", args.prompt, "--output-len", output,
+               "--prompt", "ids", "--vocab-size", args.vocabulary, "--seed", seed, "--json"]
+    result = json.loads(subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout)
+    if result["failed"] or result["total_output_tokens"] != requests * output:
+        raise SystemExit(f"{engine.name} did not answer {requests} times {output} tokens: {result}")
+    return result
 
 
 def measure(engine, args, clients, seed):
-    rng = random.Random(seed)
-    count = max(clients * args.waves, args.least)
-    prompts = [ids(rng, args.vocabulary, args.prompt) for _ in range(count)]
-    seconds, tokens, first, gaps = asyncio.run(run_cell(engine.target, prompts, clients, args.output))
-    return {"tokens_per_s": tokens / seconds, "ttft_p50": percentile(first, 0.5), "ttft_p95": percentile(first, 0.95),
-            "itl_p50": percentile(gaps, 0.5), "itl_p95": percentile(gaps, 0.95), "requests": count}
+    result = load(engine, args, clients, max(clients * args.waves, args.least), args.output, seed)
+    return {"tokens_per_s": result["output_throughput"], "ttft_p50": result["median_ttft_ms"],
+            "ttft_p95": result["p95_ttft_ms"], "itl_p50": result["median_itl_ms"], "itl_p95": result["p95_itl_ms"]}
 
 
 def engines_of(args):
     threads, length = str(args.threads), args.prompt + args.output
     most = max(args.clients)
     context = length + 64
-    for variant in (args.fathom_variant or [""]) if args.fathom else []:
+    for variant in args.fathom_variant or [""]:
         name, _, options = variant.partition("=")
         yield (f"fathom{' ' + name if name else ''}",
                [args.fathom, "serve", args.model, "--port", "{port}", "--threads", threads, "--served-model-name", NAME,
@@ -139,7 +109,7 @@ def engines_of(args):
         command = [args.vllm, "serve", args.vllm_model or args.model, "--port", "{port}", "--host", "127.0.0.1",
                    "--served-model-name", NAME, "--dtype", "bfloat16", "--max-model-len", str(context), "--max-num-seqs",
                    str(most), "--disable-uvicorn-access-log"]
-        environment = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": f"0-{args.threads - 1}",
+        environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": f"0-{args.threads - 1}",
                        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         if args.vllm_preload:
             environment["LD_PRELOAD"] = args.vllm_preload
@@ -154,14 +124,17 @@ def show(cells, names):
             rounds = cell["engines"].get(name)
             if rounds:
                 m = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
-                print(f"  {name:<30}{m['tokens_per_s']:>10.1f}{1e3 * m['ttft_p50']:>10.0f}{1e3 * m['ttft_p95']:>9.0f}"
-                      f"{1e3 * m['itl_p50']:>10.1f}{1e3 * m['itl_p95']:>9.1f}")
+                print(f"  {name:<30}{m['tokens_per_s']:>10.1f}{m['ttft_p50']:>10.0f}{m['ttft_p95']:>9.0f}"
+                      f"{m['itl_p50']:>10.1f}{m['itl_p95']:>9.1f}   rounds "
+                      + " ".join(f"{r['tokens_per_s']:.0f}" for r in rounds))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="checkpoint directory with a tokenizer")
     parser.add_argument("--fathom", default="build/release/fathom")
+    parser.add_argument("--only", default="", help="only engines whose name begins so, comma-separated")
+    parser.add_argument("--load-generator", help="the fathom that sends the requests, if not --fathom")
     parser.add_argument("--fathom-args", default="", help="more options of fathom serve")
     parser.add_argument("--fathom-variant", action="append", help="NAME=OPTIONS; may be given several times")
     parser.add_argument("--gguf", help="the same model for llama.cpp (to_gguf.py --tokenizer)")
@@ -183,13 +156,14 @@ def main():
     engines = []
     try:
         for name, command, environment in engines_of(args):
+            if not name.startswith(tuple(args.only.split(","))):
+                continue
             engines.append(Engine(name, command, environment))
             engines[-1].wait_ready()
             print(f"{name}: {' '.join(command)}", flush=True)
         for engine in engines:  # warm: first pages, first compilations
             for clients in args.clients:
-                prompts = [ids(random.Random(c), args.vocabulary, args.prompt) for c in range(clients)]
-                asyncio.run(run_cell(engine.target, prompts, clients, 16))
+                load(engine, args, clients, clients, 16, 9)
         cells = [{"clients": clients, "engines": {}} for clients in args.clients]
         for turn in range(args.rounds):
             for cell in cells:

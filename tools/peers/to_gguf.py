@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes a DeepSeek-V2/V3 checkpoint (F32, F16 or BF16 weights) as a GGUF file of llama.cpp's `deepseek2` architecture.
 
-Without --tokenizer it has no vocabulary: the file is fed token ids. llama.cpp's server needs one. The names and keys are those that llama.cpp reads (its llama-arch.cpp
-and models/deepseek2.cpp): kv_b_proj is split by heads into k_b (transposed) and v_b, experts are stacked, norms, router
-and its bias are float32. MTP layers are left out.
+Without --tokenizer it has no vocabulary: the file is fed token ids. llama.cpp's server needs one. The names and keys
+are those that llama.cpp reads (its llama-arch.cpp and models/deepseek2.cpp): kv_b_proj is split by heads into k_b
+(transposed) and v_b, experts are stacked, norms, router and its bias are float32. MTP layers are left out.
 
 usage: to_gguf.py MODEL OUT.gguf [--f32] [--tokenizer tokenizer.json]
 """

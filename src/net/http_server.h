@@ -22,7 +22,8 @@ class Exchange {
   virtual void Write(std::string data) = 0;
   virtual void End() = 0;
   // Called once, on the server's thread, if the client goes away before the answer is complete (at once if it has gone
-  // already). What is written afterwards is dropped.
+  // already). What is written afterwards is dropped. A callback that holds this exchange keeps it alive, and with
+  // it the request open, until the answer is complete or the client has gone.
   virtual void OnGone(std::function<void()> callback) = 0;
   virtual bool gone() const = 0;
 };

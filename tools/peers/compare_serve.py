@@ -153,6 +153,7 @@ def main():
     args = parser.parse_args()
     args.vocabulary = json.loads((pathlib.Path(args.model) / "config.json").read_text())["vocab_size"] * 63 // 64
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no server is left behind
     engines = []
     try:
         for name, command, environment in engines_of(args):

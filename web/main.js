@@ -211,7 +211,9 @@ function drawContext(nodes) {
   const used = nodes.findLast((n) => n.stats?.prompt)?.stats;
   const length = model()?.length;
   const words = [];
+  const full = used && length && used.prompt + used.tokens > 0.9 * length;
   if (used) words.push(`${count(used.prompt + used.tokens)}${length ? ` of ${count(length)}` : ""} tokens of context`);
+  if (full) words.push(current.kind === "text" ? "the model goes on from the end of the text" : "nearly full");
   if (!store.lasting) words.push("this browser keeps nothing: export what you need");
   $("status").textContent = words.join(" · ");
 }
@@ -235,7 +237,7 @@ $("latest").addEventListener("click", () => {
 // ---- answers
 
 function startRun(conversation, node) {
-  const run = new Run(conversation, node, $("model").value || conversation.model, () => {
+  const run = new Run(conversation, node, model() ?? { id: conversation.model, length: 0 }, () => {
     save(conversation, true);
     if (conversation === current) frame ||= requestAnimationFrame(drawRunning);
   }, () => endRun(run));

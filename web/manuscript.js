@@ -52,7 +52,7 @@ export class Manuscript {
     for (const [id, { span }] of this.#passages) span.classList.toggle("chosen", id === this.#chosen);
     this.element.setAttribute("aria-busy", String(Boolean(run)));
     if (run && this.shown === node && this.drawnBusy === busy) {
-      this.tools.querySelector(".stats")?.replaceWith(statLine(node));
+      this.tools.querySelector(".stats")?.replaceWith(this.#stats(node));
       return;
     }
     Object.assign(this, { shown: node, drawnBusy: busy });
@@ -94,8 +94,13 @@ export class Manuscript {
       parts.push(button("Edit this passage", "edit", () => this.#edit(node), { disabled: busy }),
                  copyButton("Copy the whole text", () => textOf(path(this.conversation))));
     }
-    if (node.role === "assistant") parts.push(statLine(node));
+    if (node.role === "assistant") parts.push(this.#stats(node));
     this.tools.replaceChildren(...parts.filter(Boolean));
+  }
+
+  // That a passage ends at its length limit is how it is meant here.
+  #stats(node) {
+    return statLine(node, node.finish === "length" ? null : node.finish);
   }
 
   #edit(node) {

@@ -15,8 +15,8 @@ export function branchSwitch(conversation, node, act, busy) {
   ]);
 }
 
-export function statLine(node) {
-  const parts = statParts(node.stats, node.finish);
+export function statLine(node, finish = node.finish) {
+  const parts = statParts(node.stats, finish);
   return element("span", { class: "stats" }, parts.map(([words, title]) => element("span", { title }, words)));
 }
 

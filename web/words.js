@@ -26,6 +26,7 @@ export function statParts(stats, finish) {
       parts.push([`drafts ${share} % accepted`, `Speculation: ${stats.accepted} of ${stats.drafted} drafted tokens were right`]);
     }
   }
+  if (stats?.from) parts.push(["read the end of the text only", "The whole text is longer than the model can read"]);
   if (finish === "length") parts.push(["cut at its length limit", "Raise Max tokens in the settings for longer answers"]);
   if (finish === "stopped") parts.push(["stopped", "You stopped this answer"]);
   if (finish === "closed") parts.push(["cut when the page was closed", ""]);

@@ -227,6 +227,12 @@ DistributionView Sampler::Distribute(std::span<float> logits, Distribution& stor
   }
 
   std::vector<Candidate> candidates;
+  const auto weight = [&](const Candidate& c) { return std::exp((c.first - top) * scale); };
+  const auto weigh = [&] {
+    double sum = 0;
+    for (const Candidate& c : candidates) sum += weight(c);
+    return sum;
+  };
   double mass = 0;  // of all that top-p is a share of; 0: of the candidates
   if (few) {
     candidates = Largest(isa_, logits, maxima, params_.top_k);
@@ -237,16 +243,18 @@ DistributionView Sampler::Distribute(std::span<float> logits, Distribution& stor
   } else if (params_.min_p > 0) {
     candidates = AtLeast(isa_, logits, floor_of(params_.min_p));
   } else {
-    // Tokens of less than the V-th part of what may be left out are left out: they cannot exceed it together. Half of
-    // that is for rounding.
+    // Tokens of less than the V-th part of what may be left out are left out: they cannot exceed it together (half of
+    // that, for rounding). Mostly far fewer suffice.
     mass = ExpSums(isa_, nullptr, storage.block_sums, logits, top, scale);
-    candidates = AtLeast(isa_, logits, floor_of((1 - params_.top_p) * mass / static_cast<double>(2 * vocab_size_)));
+    const auto all = static_cast<double>(2 * vocab_size_);
+    double part = 1;
+    do {
+      part = std::min(part * 64, all);
+      candidates = AtLeast(isa_, logits, floor_of((1 - params_.top_p) * mass / part));
+    } while (part < all && weigh() < params_.top_p * mass);
   }
-  const auto weight = [&](const Candidate& c) { return std::exp((c.first - top) * scale); };
   if (nucleus) {
-    if (mass == 0) {
-      for (const Candidate& c : candidates) mass += weight(c);
-    }
+    if (mass == 0) mass = weigh();
     KeepNucleus(candidates, params_.top_p * mass, weight);
   }
   if (few) {

@@ -31,7 +31,7 @@ struct SequenceState {
   int64_t cached = 0;        // positions whose rows are there (waiting: that would be found in the prefix tree)
   int64_t pending = 0;       // tokens known but not computed: 1 decodes, more is a prompt; >= 1
   int64_t drafts = 0;        // tokens that it would like to verify behind its pending one (decoding only)
-  int64_t blocks = 0;        // held (waiting: 0)
+  int64_t blocks = 0;        // held, those of its nodes in the tree included (waiting: 0)
   int64_t shared = 0;        // of them, those that other sequences use too: they do not return when it is preempted
   int64_t found_unused = 0;  // waiting: of the blocks found in the tree, those that nobody uses: counted in blocks_left
   bool held_back = false;    // waiting: another sequence is computing the same prefix; others may pass it

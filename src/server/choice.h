@@ -25,7 +25,7 @@ struct Delta {
 };
 
 struct ChoiceOptions {
-  std::vector<std::string> stop;
+  std::vector<std::string> stop = {};
   bool skip_special = true;
   bool keep_tokens = false;
   ReasoningSplitter::Start start = ReasoningSplitter::Start::kAnswering;

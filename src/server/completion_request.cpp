@@ -54,6 +54,8 @@ CompletionRequest ReadCompletion(const Json& body, const ServedModel& model) {
   r.logprobs = f.Int("logprobs", 0, kMaxTopLogprobs).value_or(-1);
   r.common.request.logprobs = r.logprobs;
   r.common.request.prompt_logprobs = r.echo && r.logprobs >= 0;
+  // Who scores a prompt counts on one entry behind it: of an end of text too.
+  if (r.common.request.prompt_logprobs && r.common.max_tokens == 1) r.common.request.eos_ids.clear();
   return r;
 }
 

@@ -79,6 +79,7 @@ void Reply::Start() {
   for (size_t p = 0; p < prompts_.size() && !refused; ++p) {
     engine::Request request = fields_.request;
     request.prompt = prompts_[p].ids;
+    request.reproducible = fields_.seeded;
     const int64_t room = model_.max_context - static_cast<int64_t>(request.prompt.size());
     request.max_tokens = std::min(fields_.max_tokens.value_or(model_.max_context), std::max<int64_t>(room, 1));
     if (p > 0 && !fields_.seeded) request.sampling.seed = RandomU64();

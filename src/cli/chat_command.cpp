@@ -19,7 +19,7 @@ struct ChatFlags {
   SamplingOptions sampling;
   std::string system, chat_template;
   bool thinking = false;
-  int64_t ctx_size = 0, max_tokens = 0;
+  int64_t ctx_size = 0, max_tokens = 0, drafts = -1;
 };
 
 constexpr const char* kHelp =
@@ -92,6 +92,7 @@ int Run(const ChatFlags& f) {
   settings.system = f.system;
   settings.thinking = f.thinking;
   settings.ctx_size = f.ctx_size;
+  settings.drafts = f.drafts;
   settings.max_tokens = f.max_tokens;
   ChatSession chat(model, settings);
   const bool terminal = StdoutIsTerminal();
@@ -123,6 +124,7 @@ void AddChatCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::PositiveNumber);
   c->add_option("--max-tokens,-n", f->max_tokens, "Tokens of an answer at most (default: what the context leaves)")
       ->check(CLI::PositiveNumber);
+  AddDraftsOption(*c, f->drafts);
   AddSamplingOptions(*c, f->sampling);
   c->footer(std::string("In the conversation:\n") + kHelp);
   c->callback([f, &exit_code] { exit_code = Run(*f); });

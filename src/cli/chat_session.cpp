@@ -44,11 +44,7 @@ ChatSession::ChatSession(LoadedModel& model, const ChatSettings& settings)
   const int64_t limit = model.config().max_position_embeddings;
   if (settings_.ctx_size <= 0) settings_.ctx_size = std::min(limit, kDefaultChatContext);
   model_.BuildTransformer(settings_.ctx_size);
-  engine_ = std::make_unique<engine::Engine>(model_.ctx(), model_.transformer(),
-                                             engine::EngineOptions{.compute = model_.compute(),
-                                                                   .cache_dtype = model_.cache_dtype(),
-                                                                   .max_context = settings_.ctx_size,
-                                                                   .max_running = 1});
+  engine_ = MakeEngine(model_, 1, {.max_context = settings_.ctx_size, .drafts = settings_.drafts});
   Clear();
 }
 

@@ -22,6 +22,7 @@ struct ChatSettings {
   std::string system;
   bool thinking = false;
   int64_t ctx_size = 0;    // positions; 0: the model's, at most kDefaultChatContext
+  int64_t drafts = -1;     // as MakeEngine
   int64_t max_tokens = 0;  // of an answer; 0: what the context leaves
 };
 inline constexpr int64_t kDefaultChatContext = 16384;

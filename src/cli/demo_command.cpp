@@ -54,7 +54,7 @@ std::vector<engine::Answer> RunBatch(LoadedModel& m, const std::vector<std::vect
     requests.push_back(std::move(r));
   }
   m.BuildTransformer(total);
-  return MakeEngine(m, total, static_cast<int64_t>(requests.size()))->Run(requests);
+  return MakeEngine(m, static_cast<int64_t>(requests.size()), {.max_context = total})->Run(requests);
 }
 
 std::vector<int32_t> EosIds(const LoadedModel& m, const tokenizer::ModelText* text) {

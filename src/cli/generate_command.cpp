@@ -34,7 +34,7 @@ struct GenerateFlags {
   SamplingOptions sampling;
   DemoFlags demo;
   std::string prompt, file, ids, input_file, output;
-  int64_t max_tokens = 256, ctx_size = 0, chunk = 0;
+  int64_t max_tokens = 256, ctx_size = 0, chunk = 0, drafts = -1;
   bool no_bos = false, json = false, ignore_eos = false;
 };
 
@@ -76,7 +76,8 @@ class Generate {
       }
     }
     m_.BuildTransformer(ctx_size);
-    engine_ = MakeEngine(m_, ctx_size, static_cast<int64_t>(requests_.size()), f_.chunk);
+    engine_ = MakeEngine(m_, static_cast<int64_t>(requests_.size()),
+                         {.max_context = ctx_size, .step_tokens = f_.chunk, .drafts = f_.drafts});
     if (!f_.output.empty()) file_ = std::make_unique<AnswerFile>(f_.output, prompts_);
     stream_ = !f_.json && !file_ && requests_.size() == 1 && text_;
     if (stream_ && StdoutIsTerminal() && f_.ids.empty()) Print(fmt::format("\033[2m{}\033[0m", prompts_.front()));
@@ -241,6 +242,11 @@ class Generate {
     const int64_t steps = asked_ > 1 ? answer : answer - 1;
     std::string line = fmt::format("[{}: {} prompt tokens, first token after {:.2f} s; {} tokens", m_.Description(),
                                    prompt, first, answer);
+    const engine::EngineStats stats = engine_->stats();
+    if (stats.drafted > 0)
+      line +=
+          fmt::format(", {:.0f} % of {} drafts kept",
+                      100 * static_cast<double>(stats.accepted) / static_cast<double>(stats.drafted), stats.drafted);
     if (decode > 0 && steps > 0) line += fmt::format(", {:.1f} tokens/s", static_cast<double>(steps) / decode);
     std::fprintf(stderr, "%s]\n", line.c_str());
   }
@@ -286,6 +292,7 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::PositiveNumber);
   c->add_option("--chunk", f->chunk, "Prompt tokens read in one step (default: by memory, 2048 at most)")
       ->check(CLI::PositiveNumber);
+  AddDraftsOption(*c, f->drafts);
   AddSamplingOptions(*c, f->sampling);
   AddModelOptions(*c, f->model, /*positional=*/false);
   AddDemoOptions(*c, f->demo);

@@ -79,19 +79,27 @@ std::string LoadedModel::Description() const {
                      Name(ctx_.isa));
 }
 
-std::unique_ptr<engine::Engine> MakeEngine(LoadedModel& model, int64_t ctx_size, int64_t sequences,
-                                           int64_t step_tokens) {
+std::unique_ptr<engine::Engine> MakeEngine(LoadedModel& model, int64_t sequences, engine::EngineOptions o) {
   constexpr int64_t kMaxBatch = 64;
-  const int64_t batch = std::clamp<int64_t>(sequences, 1, kMaxBatch);
-  const int64_t blocks = (ctx_size + engine::kBlockTokens - 1) / engine::kBlockTokens;
-  return std::make_unique<engine::Engine>(model.ctx(), model.transformer(),
-                                          engine::EngineOptions{.compute = model.compute(),
-                                                                .cache_dtype = model.cache_dtype(),
-                                                                .max_context = ctx_size,
-                                                                .cache_tokens = batch * blocks * engine::kBlockTokens,
-                                                                .max_running = batch,
-                                                                .step_tokens = step_tokens,
-                                                                .prompt_tokens = INT32_MAX});
+  constexpr double kCalibration = 0.2;
+  o.compute = model.compute();
+  o.cache_dtype = model.cache_dtype();
+  o.max_running = std::clamp<int64_t>(sequences, 1, kMaxBatch);
+  const int64_t blocks = (o.max_context + engine::kBlockTokens - 1) / engine::kBlockTokens;
+  o.cache_tokens = o.max_running * blocks * engine::kBlockTokens;
+  o.prompt_tokens = INT32_MAX;  // nobody waits for a single token
+  if (o.drafts < 0) o.drafts = model.transformer().mtp_depth() > 0 ? 1 : 0;
+  o.verification = engine::Verification::kCoupled;
+  auto engine = std::make_unique<engine::Engine>(model.ctx(), model.transformer(), o);
+  if (o.drafts > 0) engine->Calibrate(kCalibration);
+  return engine;
+}
+
+void AddDraftsOption(CLI::App& command, int64_t& drafts) {
+  command
+      .add_option("--drafts", drafts,
+                  "Tokens that the model's MTP module drafts ahead, at most (default: 1 if it has one; 0: none)")
+      ->check(CLI::Range(0, 8));
 }
 
 void CheckVocabulary(const tokenizer::Tokenizer& tokenizer, const model::ModelConfig& config) {

@@ -61,9 +61,12 @@ class LoadedModel {
   std::optional<model::Transformer> transformer_;
 };
 
-// An engine for `sequences` requests of up to `ctx_size` positions each: as many at once as a batch may have.
-std::unique_ptr<engine::Engine> MakeEngine(LoadedModel& model, int64_t ctx_size, int64_t sequences,
-                                           int64_t step_tokens = 0);
+// An engine for `sequences` requests of up to max_context positions each, as many at once as a batch may have. What
+// `options` leaves open comes from the model; drafts < 0: one if the model has an MTP module. Seeds give the same
+// answers with and without drafts.
+std::unique_ptr<engine::Engine> MakeEngine(LoadedModel& model, int64_t sequences, engine::EngineOptions options);
+// --drafts
+void AddDraftsOption(CLI::App& command, int64_t& drafts);
 
 // Throws Error if the tokenizer has ids that the model's embedding lacks.
 void CheckVocabulary(const tokenizer::Tokenizer& tokenizer, const model::ModelConfig& config);

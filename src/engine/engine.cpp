@@ -368,7 +368,7 @@ const EngineOptions& Engine::options() const { return state_->options; }
 int64_t Engine::arena_bytes() const { return state_->arena().Capacity(); }
 int64_t Engine::arena_overflows() const { return state_->arena().Overflows(); }
 int64_t Engine::cache_bytes() const { return state_->pool().bytes(); }
-void Engine::Calibrate() { state_->Calibrate(); }
+void Engine::Calibrate(double seconds) { state_->Calibrate(seconds); }
 
 std::vector<Answer> Engine::Run(std::span<const Request> requests,
                                 const std::function<bool(size_t index, const Token& token)>& on_token) {

@@ -82,8 +82,9 @@ class Engine {
   int64_t arena_bytes() const;
   int64_t arena_overflows() const;
   int64_t cache_bytes() const;
-  // Measures steps and drafts, so that the choice whether drafts pay starts from figures. Runs on free blocks.
-  void Calibrate();
+  // Measures steps of 1, 2, .. rows and drafts for about `seconds`, so that the choice whether drafts pay starts from
+  // figures. Runs on free blocks.
+  void Calibrate(double seconds = 2);
 
  private:
   class State;

@@ -59,7 +59,7 @@ class Engine::State {
   bool Step();
   void Check(const Request& request) const;
   EngineStats Stats() const;
-  void Calibrate();
+  void Calibrate(double seconds);
 
   const EngineOptions options;
   const Arena& arena() const { return arena_; }
@@ -90,6 +90,9 @@ class Engine::State {
   void Reserve(Sequence& s, int64_t positions);
   void Release(Sequence& s);
   void Share(Sequence& s);
+  Verification How(const Sequence& s) const {
+    return s.request.reproducible ? Verification::kCoupled : options.verification;
+  }
   int64_t blocks_left() const { return pool_.free() + tree_.evictable(); }
 
   // engine_step.cpp

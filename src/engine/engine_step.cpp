@@ -115,7 +115,7 @@ void Engine::State::ChooseTokens(Item& item, float* logits) {
     const Draft* draft = i < item.drafts ? &s.drafts[static_cast<size_t>(i)] : nullptr;
     const bool wanted = s.request.logprobs >= 0;
     if (wanted) plain.assign(row.begin(), row.end());
-    const Verified next = Verify(*s.sampler, row, draft, options.verification);
+    const Verified next = Verify(*s.sampler, row, draft, How(s));
     item.chosen.push_back(wanted ? WithLogprobs(next.id, plain, s.request.logprobs) : Token{.id = next.id, .top = {}});
     if (!next.kept) return;
     ++item.kept;
@@ -234,8 +234,7 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
     transformer_.Head(env, states, n, logits);
     ctx_.pool.ParallelFor(n, [&](int64_t i, int) {
       Sequence& s = *drafting[static_cast<size_t>(i)].s;
-      s.drafts.push_back(
-          DrawDraft(*s.sampler, ahead, std::span(logits + i * v, static_cast<size_t>(v)), options.verification));
+      s.drafts.push_back(DrawDraft(*s.sampler, ahead, std::span(logits + i * v, static_cast<size_t>(v)), How(s)));
     });
     if (options.draft_input == DraftInput::kPlain) std::copy_n(last, n * d, states);
     int64_t kept = 0;
@@ -275,7 +274,8 @@ void Engine::State::RecordExperts(const std::vector<Item>& items, const std::vec
 }
 
 // Every row of its own sequence, a block each, so that experts spread as they do in service.
-void Engine::State::Calibrate() {
+void Engine::State::Calibrate(double seconds) {
+  const Clock::time_point start = Clock::now();
   constexpr int kRuns = 3;
   const model::ModelConfig& c = transformer_.config();
   const int64_t d = c.hidden_size, v = c.vocab_size;
@@ -294,17 +294,17 @@ void Engine::State::Calibrate() {
     ids.push_back(static_cast<int32_t>((i * 7919 + 101) % v));
   }
   const model::Env env{.ctx = ctx_, .arena = arena_, .compute = options.compute, .fixed_form = options.batch_invariant};
-  const auto timed = [](auto run) {
+  const auto timed = [&](auto run) {
     double best = 0;
-    for (int i = 0; i < kRuns; ++i) {
+    for (int i = 0; i < kRuns && (i == 0 || Seconds(start, Clock::now()) < seconds); ++i) {
       const Clock::time_point begin = Clock::now();
       run();
-      const double seconds = Seconds(begin, Clock::now());
-      best = i == 0 ? seconds : std::min(best, seconds);
+      const double taken = Seconds(begin, Clock::now());
+      best = i == 0 ? taken : std::min(best, taken);
     }
     return best;
   };
-  for (int64_t n = 1; n <= most; n = n < 4 ? n + 1 : n * 2) {
+  for (int64_t n = 1; n <= most && (n == 1 || Seconds(start, Clock::now()) < seconds); n = n < 4 ? n + 1 : n * 2) {
     ArenaScope scope(arena_);
     const model::Step step{std::span(ids).first(static_cast<size_t>(n)),
                            std::span(slices).first(static_cast<size_t>(n))};

@@ -30,6 +30,7 @@ struct Request {
   int64_t logprobs = -1;         // -1: none; n: of each token chosen, and of the n likeliest
   bool prompt_logprobs = false;  // the same for the tokens of the prompt; its cached prefix is then not used
   bool speculate = true;         // where the engine does
+  bool reproducible = false;     // drafts are verified as kCoupled: they do not change what a seed gives
   bool record_experts = false;   // Answer::experts
 };
 

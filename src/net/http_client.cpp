@@ -28,6 +28,7 @@ namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kChunk = 16 << 10;
+constexpr int64_t kSockets = 8192;  // that should be allowed
 
 std::string HostText(const Url& url) {  // as in the Host header
   std::string text = url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
@@ -122,6 +123,7 @@ const char* Name(ClientError error) {
 class HttpClient::State {
  public:
   explicit State(const HttpClientOptions& options) : options_(options), tls_(asio::ssl::context::tls_client) {
+    AllowSockets(kSockets);
     ErrorCode error;
     if (options.verify_tls) {
       tls_.set_default_verify_paths(error);

@@ -50,6 +50,7 @@ class HttpServer::State {
         acceptor_(core_->io),
         retry_(core_->io) {
     core_->connection_count = 0;
+    AllowSockets(options.max_connections);
     Listen();
   }
 

@@ -2,7 +2,9 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/ssl.hpp>
 
@@ -85,6 +87,16 @@ std::unique_ptr<Transport> MakeTlsClientTransport(Tcp::socket socket, asio::ssl:
     transport->stream().set_verify_callback(asio::ssl::host_name_verification(host));
   }
   return transport;
+}
+
+void AllowSockets(int64_t count) {
+  constexpr rlim_t kRest = 1024;
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  const rlim_t wanted = std::min(files.rlim_max, static_cast<rlim_t>(count) + kRest);
+  if (files.rlim_cur >= wanted) return;
+  files.rlim_cur = wanted;
+  setrlimit(RLIMIT_NOFILE, &files);
 }
 
 void SetSocketOptions(Tcp::socket& socket) {

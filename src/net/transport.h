@@ -5,6 +5,7 @@
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -37,6 +38,10 @@ std::unique_ptr<Transport> MakeTlsServerTransport(Tcp::socket socket, boost::asi
 // `host`: named to the server, and checked against its certificate where the context verifies.
 std::unique_ptr<Transport> MakeTlsClientTransport(Tcp::socket socket, boost::asio::ssl::context& context,
                                                   const std::string& host);
+
+// Raises this process's limit of open files, as far as the system lets it, so that `count` sockets fit beside the rest:
+// the usual limit, 1,024, is a relic of select().
+void AllowSockets(int64_t count);
 
 // No Nagle delay, and probes that find out within about two minutes that the other machine has vanished.
 void SetSocketOptions(Tcp::socket& socket);

@@ -182,16 +182,17 @@ TEST(BenchServe, LatenciesOfAServerOfKnownSpeed) {
   EXPECT_EQ(j["total_input_tokens"], 6 * 43);  // twenty words of two tokens, and three
   EXPECT_EQ(j["tokens_per_word"], 2.0);
   EXPECT_EQ(j["token_counts"], "usage");
-  const auto within = [&](const char* name, double at_least) {
-    EXPECT_GE(j[name].get<double>(), 0.98 * at_least) << name;
-    EXPECT_LE(j[name].get<double>(), at_least + 100) << name;
-  };
-  within("median_ttft_ms", 50);
-  within("mean_itl_ms", 20);
-  within("median_tpot_ms", 20);
-  within("median_e2el_ms", 50 + 9 * 20);
+  const auto ms = [&](const char* name) { return j[name].get<double>(); };
+  EXPECT_GE(ms("median_ttft_ms"), 50);
+  EXPECT_LE(ms("median_ttft_ms"), 50 + 500);
+  // Tokens come at their own times: a late first one leaves less time to the others, and on a busy machine the second
+  // may come with it.
+  EXPECT_GE(ms("mean_ttft_ms") + 9 * ms("mean_tpot_ms"), 50 + 9 * 20 - 1);
+  EXPECT_NEAR(ms("mean_itl_ms"), ms("mean_tpot_ms"), 0.1 * ms("mean_tpot_ms"));
+  EXPECT_NEAR(ms("mean_e2el_ms"), ms("mean_ttft_ms") + 9 * ms("mean_tpot_ms"), 300);
+  EXPECT_GE(ms("p99_e2el_ms"), ms("median_e2el_ms"));
   const double seconds = j["duration"].get<double>();
-  EXPECT_GE(seconds, 3 * 0.225);  // three rounds of two
+  EXPECT_GE(seconds, 3 * 0.229);  // three rounds of two
   EXPECT_NEAR(j["output_throughput"].get<double>(), 60 / seconds, 1e-6);
   EXPECT_NEAR(j["request_throughput"].get<double>(), 6 / seconds, 1e-6);
   const auto seen = server.seen();
@@ -208,16 +209,31 @@ TEST(BenchServe, LatenciesOfAServerOfKnownSpeed) {
   EXPECT_EQ(prompts.size(), 6u);  // no two alike
 }
 
+TEST(BenchServe, ASeedRepeatsItsPrompts) {
+  FakeServer server;
+  server.step_seconds = 0;
+  for (const char* seed : {"--seed 1", "--seed 1", "--seed 2", "", ""}) {
+    EXPECT_EQ(Bench(server.url() + " --num-prompts 1 --input-len 99 --output-len 1 --json " + seed).exit_code, 0);
+  }
+  std::vector<std::string> prompts;
+  for (const auto& s : server.seen()) prompts.push_back(s.body["prompt"].get<std::string>());
+  // Each run: two that calibrate (the first two are not here), one that is measured.
+  ASSERT_EQ(prompts.size(), 13u);
+  EXPECT_EQ(prompts[0], prompts[3]);
+  EXPECT_NE(prompts[0], prompts[6]);
+  EXPECT_NE(prompts[9], prompts[12]);
+}
+
 // Four tokens a chunk: a gap of 20 ms is 5 ms a token, whatever the number of chunks.
 TEST(BenchServe, ChunksOfSeveralTokens) {
   FakeServer server;
   server.tokens_per_chunk = 4;
   const Outcome o = Bench(server.url() + " --api chat --num-prompts 2 --output-len 40 --json --details --input-len 20");
   EXPECT_EQ(o.figures["total_output_tokens"], 80);
-  for (const char* name : {"mean_itl_ms", "median_itl_ms", "median_tpot_ms"}) {
-    EXPECT_GE(o.figures[name].get<double>(), 4.5) << name;
-    EXPECT_LE(o.figures[name].get<double>(), 15) << name;
-  }
+  const auto ms = [&](const char* name) { return o.figures[name].get<double>(); };
+  EXPECT_NEAR(ms("mean_itl_ms"), ms("mean_tpot_ms"), 0.1 * ms("mean_tpot_ms"));
+  // The wrong division would give four times as much, 720 ms and more.
+  EXPECT_NEAR(36 * ms("mean_itl_ms"), ms("mean_e2el_ms") - ms("mean_ttft_ms"), 300);
   ASSERT_EQ(o.figures["requests"].size(), 2u);
   EXPECT_EQ(o.figures["requests"][0]["chunks"], 10);
   EXPECT_EQ(server.seen()[0].body["messages"][0]["role"], "user");

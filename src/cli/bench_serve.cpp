@@ -10,6 +10,8 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,7 @@ struct ServeFlags {
   int64_t input_len = 512, output_len = 128, prefix_len = 0, num_prompts = 64, concurrency = 0, warmup = 0;
   int64_t vocab_size = 0, limit = std::numeric_limits<int64_t>::max(), max_context = 0;
   double request_rate = 0, time_scale = 1, length_scale = 1, timeout = 600, temperature = 0;
+  std::optional<uint64_t> given_seed;
   uint64_t seed = 0;
   bool insecure = false, heed_eos = false, json = false, details = false;
 };
@@ -213,7 +216,8 @@ std::string Now() {
   return text;
 }
 
-int Run(const ServeFlags& o) {
+int Run(ServeFlags o) {
+  o.seed = o.given_seed ? *o.given_seed : std::random_device{}();
   const Goals goals = ParseGoals(o.goodput);
   Endpoint endpoint = MakeEndpoint(o);
   net::HttpClientOptions client_options;
@@ -269,6 +273,7 @@ int Run(const ServeFlags& o) {
     if (o.request_rate > 0) j["request_rate"] = o.request_rate;
     if (!o.trace.empty()) j["time_scale"] = o.time_scale, j["length_scale"] = o.length_scale;
     j["prompt_kind"] = ids ? "ids" : "words";
+    j["seed"] = o.seed;
     if (!ids) j["tokens_per_word"] = prompts.tokens_per_word;
     j.update(FiguresJson(figures, goals));
     if (open) j["max_send_delay_ms"] = latest * 1e3;
@@ -277,8 +282,9 @@ int Run(const ServeFlags& o) {
   } else {
     std::string t =
         fmt::format("server   {} ({}), model {}\n", o.url, endpoint.chat ? "chat" : "completions", endpoint.model);
-    t += fmt::format("load     {}; {}\n", plan.description,
-                     ids ? "random token ids" : fmt::format("random words of {:.2f} tokens", prompts.tokens_per_word));
+    t += fmt::format("load     {}; {}, seed {}\n", plan.description,
+                     ids ? "random token ids" : fmt::format("random words of {:.2f} tokens", prompts.tokens_per_word),
+                     o.seed);
     t += FiguresTable(figures, goals);
     if (open && latest > 0.01) t += fmt::format("\nsent up to {:.0f} ms late: this machine is busy\n", latest * 1e3);
     Print(t);
@@ -353,7 +359,8 @@ CLI::App* AddBenchServe(CLI::App& bench, int& exit_code) {
   c->add_option("--goodput", o->goodput, "Limits in ms that a good request keeps: ttft:500,itl:50,e2el:10000")
       ->type_name("LIST");
   c->add_option("--timeout", o->timeout, "Seconds for a request")->check(CLI::PositiveNumber)->capture_default_str();
-  c->add_option("--seed", o->seed, "Of prompts and arrivals")->capture_default_str();
+  c->add_option("--seed", o->given_seed,
+                "Of prompts and arrivals (default: a new one, so that no cache knows the prompts)");
   c->add_flag("--insecure", o->insecure, "Take any TLS certificate");
   c->add_option("--plot", o->plot, "Latencies over time as an SVG file")->type_name("FILE");
   c->add_flag("--json", o->json, "One JSON object instead of tables");

@@ -142,6 +142,22 @@ TEST_F(EngineTest, DraftsSaveStepsAsOftenAsTheyAreRight) {
   EXPECT_EQ(engine.stats().steps, 60 - a.accepted);
 }
 
+// A prefix without the module's rows, or steps without drafts: the module begins anew behind them and drafts again.
+TEST_F(EngineTest, DraftsBeginAnewBehindAGap) {
+  Request r = Greedy(4, 4);
+  Engine engine(ctx_, transformer_, {.max_context = 600, .cache_tokens = 1200, .drafts = 1, .always_draft = true});
+  r.speculate = false;
+  std::vector<int32_t> ids = engine.Run(std::span(&r, 1)).front().ids;
+  r.speculate = true;
+  r.max_tokens = 100;
+  const Answer a = engine.Run(std::span(&r, 1)).front();
+  EXPECT_GE(a.cached_tokens, 128);
+  EXPECT_GT(a.drafted, 30);
+  EXPECT_GT(a.accepted, a.drafted / 2);
+  r.max_tokens = 4;
+  EXPECT_EQ(engine.Run(std::span(&r, 1)).front().ids, ids);
+}
+
 TEST_F(EngineTest, InvariantModeGivesTheSameBits) {
   const std::vector<Request> requests = Random(8, 7, 70, 150, 90);
   const EngineOptions plain{.max_context = 256, .batch_invariant = true};

@@ -156,7 +156,8 @@ void Engine::State::Release(Sequence& s) {
     tree_.Release(s.nodes.back());
     s.nodes.pop_back();
   }
-  s.cached = s.draft_cached = 0;
+  s.cached = 0;
+  s.BeginDrafts(0);
   s.drafts.clear();
 }
 
@@ -169,12 +170,16 @@ void Engine::State::Share(Sequence& s) {
     const size_t i = s.nodes.size();
     const int64_t begin = static_cast<int64_t>(i) * kBlockTokens;
     const int32_t own = s.table.blocks()[i];
-    const bool drafts = s.draft_cached >= begin + kBlockTokens;
+    const bool drafts = s.draft_base == 0 && s.draft_cached >= begin + kBlockTokens;
     const auto [node, fresh] =
         tree_.Insert(s.request.cache_scope, i == 0 ? PrefixTree::kRoot : s.nodes.back(),
                      std::span(s.tokens).subspan(static_cast<size_t>(begin), kBlockTokens), own, drafts);
     s.nodes.push_back(node);
-    if (fresh || (drafts && !tree_.drafts(node))) continue;  // the tree's has no rows of the module: keep our own too
+    if (fresh) continue;
+    if (drafts && !tree_.drafts(node)) {  // ours has the module's rows too: it is the better one
+      if (tree_.users(node) == 1) pool_.Give(tree_.Replace(node, own));
+      continue;
+    }
     s.table.Replace(i, tree_.Block(node));
     pool_.Give(own);
   }
@@ -197,7 +202,7 @@ void Engine::State::Admit(Sequence& s) {
     drafts = drafts && tree_.drafts(node);
   }
   s.cached = s.table.positions();
-  s.draft_cached = drafts ? s.cached : 0;
+  if (drafts) s.draft_cached = s.cached;
   if (!s.started) {
     s.started = true;
     s.start = Clock::now();

@@ -28,6 +28,7 @@ struct Sequence {
         tokens(request.prompt),
         table(pool, positions) {
     answer.prompt_tokens = prompt();
+    BeginDrafts(0);
   }
 
   RequestId id;
@@ -36,8 +37,11 @@ struct Sequence {
   Answer answer;
   std::vector<int32_t> tokens;  // prompt and answer
   int64_t cached = 0;
-  int64_t draft_cached = 0;   // likewise for the MTP module's rows; behind `cached` there is no more speculation
-  std::vector<Draft> drafts;  // of the next step
+  // The MTP module's rows are there for [draft_base, draft_cached). It lags behind `cached` when nothing was drafted
+  // for some steps, and begins anew at a block's boundary: its attention then sees the tokens from there on.
+  int64_t draft_base = 0, draft_cached = 0;
+  std::vector<kernels::LatentCache> draft_caches;  // of the table, from draft_base on
+  std::vector<Draft> drafts;                       // of the next step
   LatentTable table;
   std::vector<PrefixTree::Node> nodes;
   std::optional<Sampler> sampler;
@@ -48,6 +52,11 @@ struct Sequence {
   int64_t prompt() const { return static_cast<int64_t>(request.prompt.size()); }
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
   int64_t pending() const { return size() - cached; }
+  void BeginDrafts(int64_t base) {
+    draft_base = draft_cached = base;
+    draft_caches.assign(table.caches().begin(), table.caches().end());
+    for (kernels::LatentCache& cache : draft_caches) cache.blocks += base / kBlockTokens;
+  }
 };
 
 class Engine::State {

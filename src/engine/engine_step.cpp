@@ -28,6 +28,12 @@ void AddSlices(std::vector<model::SequenceSlice>& slices, const Sequence& s, int
   }
 }
 
+// Positions are counted from draft_base: the rotation of keys and queries knows their distances only.
+void AddDraftSlice(std::vector<model::SequenceSlice>& slices, const Sequence& s, int64_t row, int64_t begin,
+                   int64_t count) {
+  slices.push_back({.row = row, .tokens = count, .position = begin - s.draft_base, .caches = s.draft_caches});
+}
+
 Token WithLogprobs(int32_t id, std::span<const float> logits, int64_t top) {
   const double sum = LogSumExp(logits);
   return {.id = id,
@@ -202,11 +208,13 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
   rows = 0;
   for (Item& item : items) {
     Sequence& s = *item.sequence;
-    if (s.finished || !s.request.speculate || s.draft_cached != item.begin) continue;
-    const int64_t n = item.valid();
-    std::copy_n(normed + item.row * d, n * d, fed + rows * d);
-    AddSlices(slices, s, rows, item.begin, n, /*invariant=*/false);
-    const auto from = s.tokens.begin() + item.begin + 1;
+    if (s.finished || !s.request.speculate) continue;
+    if (s.draft_cached != item.begin) s.BeginDrafts((item.begin + kBlockTokens - 1) / kBlockTokens * kBlockTokens);
+    const int64_t first = std::max(s.draft_cached, item.begin), n = s.cached - first;
+    if (n <= 0) continue;
+    std::copy_n(normed + (item.row + first - item.begin) * d, n * d, fed + rows * d);
+    AddDraftSlice(slices, s, rows, first, n);
+    const auto from = s.tokens.begin() + first + 1;
     ids.insert(ids.end(), from, from + n);
     s.draft_cached = s.cached;
     rows += n;
@@ -246,7 +254,7 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
       std::copy_n(states + i * d, d, states + kept * d);
       next.row = kept;
       ids.push_back(next.s->drafts.back().id);
-      AddSlices(slices, *next.s, kept, next.s->cached + ahead, 1, /*invariant=*/false);
+      AddDraftSlice(slices, *next.s, kept, next.s->cached + ahead, 1);
       drafting[static_cast<size_t>(kept++)] = next;
     }
     drafting.resize(static_cast<size_t>(kept));

@@ -54,6 +54,9 @@ CompletionRequest ReadCompletion(const Json& body, const ServedModel& model) {
   r.logprobs = f.Int("logprobs", 0, kMaxTopLogprobs).value_or(-1);
   r.common.request.logprobs = r.logprobs;
   r.common.request.prompt_logprobs = r.echo && r.logprobs >= 0;
+  // Who scores a prompt asks for one token behind it and drops the last of what comes back, whatever it is: so there
+  // must be one even if it is the end of the text.
+  if (r.common.request.prompt_logprobs) r.common.shown_eos.swap(r.common.request.eos_ids);
   // Who scores a prompt counts on one entry behind it: of an end of text too.
   if (r.common.request.prompt_logprobs && r.common.max_tokens == 1) r.common.request.eos_ids.clear();
   return r;

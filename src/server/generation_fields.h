@@ -25,8 +25,9 @@ struct GenerationFields {
   std::optional<int64_t> max_tokens;
   std::vector<std::string> stop;
   bool skip_special = true;
-  bool seeded = false;      // else request.sampling.seed is random, and each prompt may have another
-  engine::Request request;  // all but prompt, max_tokens and logprobs
+  bool seeded = false;             // else request.sampling.seed is random, and each prompt may have another
+  std::vector<int32_t> shown_eos;  // end the answer and are part of it, instead of request.eos_ids
+  engine::Request request;         // all but prompt, max_tokens and logprobs
 };
 
 // Throws ApiError; of a model that is not served here with 404.

@@ -150,7 +150,8 @@ bool Reply::OnToken(size_t index, const engine::Token& token) {
     AppendChunks(chunks, index, state, delta, "");
     Emit(std::move(chunks));
   }
-  return !state.choice.stopped();
+  const std::vector<int32_t>& eos = fields_.shown_eos;
+  return !state.choice.stopped() && std::find(eos.begin(), eos.end(), token.id) == eos.end();
 }
 
 void Reply::OnPrompt(size_t index, std::span<const engine::Token> tokens) {

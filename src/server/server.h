@@ -26,9 +26,9 @@
 namespace fathom::server {
 
 struct ServerOptions {
-  std::vector<std::string> api_keys;  // empty: nobody needs one
-  std::string cors_origin = "*";      // empty: no CORS headers
-  std::string version;
+  std::vector<std::string> api_keys = {};  // empty: nobody needs one
+  std::string cors_origin = "*";           // empty: no CORS headers
+  std::string version = {};
   bool page = true;
   int64_t inline_bytes = 16 << 10;  // bodies up to this size are read at once
 };

@@ -225,6 +225,8 @@ TEST(Scheduler, EverySmallState) {
   const auto check = [&](const States& running, const States& waiting) {
     for (int64_t blocks_left : {0, 1, 2, 4}) {
       for (auto [step, prompt] : {std::pair<int64_t, int64_t>{5, 1}, {5, 2}, {8, 8}}) {
+        // Of four sequences a part of the limits is enough.
+        if (running.size() + waiting.size() > 3 && (blocks_left == 1 || blocks_left == 4 || prompt == 2)) continue;
         for (int64_t more : {0, 1}) {
           SchedulerLimits limits{.step_tokens = step,
                                  .prompt_tokens = prompt,
@@ -253,21 +255,21 @@ TEST(Scheduler, EverySmallState) {
       }
     }
   };
-  for (auto [r, w] : {std::pair<size_t, size_t>{0, 1},
-                      {0, 2},
-                      {0, 3},
-                      {1, 0},
-                      {1, 1},
-                      {1, 2},
-                      {2, 0},
-                      {2, 1},
-                      {3, 0},
-                      {3, 1},
-                      {4, 0}}) {
-    ForAll(running_kinds, r, [&](States running) {
+  for (const auto& sizes : {std::pair<size_t, size_t>{0, 1},
+                            {0, 2},
+                            {0, 3},
+                            {1, 0},
+                            {1, 1},
+                            {1, 2},
+                            {2, 0},
+                            {2, 1},
+                            {3, 0},
+                            {3, 1},
+                            {4, 0}}) {
+    ForAll(running_kinds, sizes.first, [&](States running) {
       // Arrival is not the order of the list.
       for (size_t i = 0; i < running.size(); ++i) running[i].arrival = static_cast<int64_t>((i * 3 + 1) % 5);
-      ForAll(waiting_kinds, w, [&](States waiting) {
+      ForAll(waiting_kinds, sizes.second, [&](States waiting) {
         for (size_t i = 0; i < waiting.size(); ++i) waiting[i].arrival = static_cast<int64_t>(20 - i);
         if (!HasFatalFailure()) check(running, waiting);
       });

@@ -86,7 +86,7 @@ Sampler Started(SamplingParams params, uint64_t seed) {
 }
 
 TEST(Verify, RejectionIsDistributedAsPlainSampling) {
-  constexpr int64_t kDraws = 20000;
+  constexpr int64_t kDraws = 10000;
   for (const Case& c : Cases()) {
     const Logits target = RandomLogits(kVocab, 1, 1.5), drafter = Disturbed(target, 2, c.noise);
     const std::vector<double> p = Probabilities(Started(c.target, 0), target),
@@ -186,7 +186,7 @@ TEST(Verify, WholeAnswersAreDistributedAsPlainOnes) {
     Enumerate(m, params, kLength, prefix, 1, expected);
     for (int64_t k : {1, 3}) {
       std::vector<int64_t> counts(expected.size());
-      for (uint64_t seed = 0; seed < 30000; ++seed) {
+      for (uint64_t seed = 0; seed < 12000; ++seed) {
         params.seed = seed;
         size_t index = 0;
         for (int32_t id : Speculate(m, params, kLength, k, Verification::kRejection)) {

@@ -5,12 +5,11 @@ import struct
 import unittest
 
 from client_case import ClientCase, PROMPT, run
-from harness import MODEL
+from harness import MODEL, SOURCE
 
-# Logits of the golden file are of float32 arithmetic; those of the server of BF16 rows and products. Each of the six
-# blocks rounds its inputs to 8 bits about ten times; what that does to a log-probability of this model is below 0.05 on
-# the golden prompts (the same comparison within the engine's own tests), and a wrong position or prompt moves it by 1.
-LOGPROB_TOLERANCE = 0.1
+# What is compared is float32 on both sides, the golden files' and transformers' against the server's: a logit, below 30
+# in size, is behind some hundred sums in a row that are each off by 2^-24 of their terms, 2e-4 together.
+LOGPROB_TOLERANCE = 0.0005
 
 
 def golden():
@@ -30,6 +29,8 @@ def golden():
 
 
 class Completions(ClientCase):
+    OPTIONS = ("--compute", "f32", "--cache-dtype", "f32")
+
     def test_answer_has_every_field(self):
         answer = self.complete(max_tokens=8)
         self.assertEqual((answer.object, answer.model), ("text_completion", self.model))
@@ -120,6 +121,26 @@ class Completions(ClientCase):
         longer = self.complete(prompt=ids, max_tokens=1, echo=True, logprobs=1).choices[0]
         for a, b in zip(choice.logprobs.token_logprobs[1:], longer.logprobs.token_logprobs[1:]):
             self.assertAlmostEqual(a, b, delta=LOGPROB_TOLERANCE)
+
+    def test_story_endings_score_as_by_transformers(self):
+        """The requests of lm-evaluation-harness for its multiple choice. The file has what it got from transformers in
+        float32 (tools/peers/compare_lm_eval.py)."""
+        lines = (SOURCE / "tests/clients/lm_eval/endings.jsonl").read_text().splitlines()
+        stories = [json.loads(line) for line in lines]
+        right = 0
+        for story in stories:
+            contexts, prompts = [], []
+            for ending in story["endings"]:
+                contexts.append(len(self.ids(story["story"])) + 1)
+                prompts.append([0, *self.ids(f"{story['story']} {ending}")])
+            answer = self.complete(prompt=prompts, max_tokens=1, echo=True, logprobs=1, seed=1234)
+            sums = []
+            for choice, context in zip(answer.choices, contexts):
+                sums.append(sum(choice.logprobs.token_logprobs[context:-1]))
+            right += max(range(3), key=sums.__getitem__) == story["label"]
+            for ours, theirs in zip(sums, story["float32"]):
+                self.assertAlmostEqual(ours, theirs, delta=2 * LOGPROB_TOLERANCE, msg=story["story"])
+        self.assertEqual(right, sum(max(range(3), key=s["float32"].__getitem__) == s["label"] for s in stories))
 
     def test_lists_of_prompts(self):
         texts = [PROMPT, "The old king called his three sons and said,", "It was a dark night"]

@@ -10,6 +10,7 @@ usage: compare_lm_eval.py [--model models/story-16m] [--compute f32] [--concurre
 needs: lm_eval[api], torch, transformers
 """
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -82,17 +83,19 @@ def main():
     parser.add_argument("--concurrent", type=int, default=8)
     parser.add_argument("--tolerance", type=float, default=TOKEN_TOLERANCE * TOKENS,
                         help="of a log-likelihood; 0.035 suits float32")
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for lm_eval's own output")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = args.keep or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         write_tasks(folder, args.heldout)
         with Server("--compute", args.compute, "--no-log", model=args.model) as server:
             ours = evaluate(folder, "fathom", "local-completions", {
                 "model": args.model.name, "base_url": f"{server.url}/v1/completions", "tokenizer": args.model,
-                "tokenizer_backend": "huggingface", "tokenized_requests": True, "add_bos_token": True, "max_length": 1024,
+                "tokenizer_backend": "huggingface", "tokenized_requests": True, "max_length": 1024,
                 "num_concurrent": args.concurrent, "max_retries": 1})
         theirs = evaluate(folder, "transformers", "hf", {"pretrained": args.model, "dtype": args.dtype,
-                                                         "add_bos_token": True, "max_length": 1024})
+                                                         "max_length": 1024})
     failed = False
     print(f"{'task':<16}{'score':<18}{'fathom serve':>14}{'transformers':>14}")
     for task in sorted(ours):

@@ -167,7 +167,7 @@ function draw() {
     $("thread").replaceChildren(welcome(current.kind, model(), (text) => {
       composer.set(text);
       $("send").click();
-    }));
+    }, canChat(model()?.id) && (() => setKind(current.kind === "text" ? "chat" : "text"))));
     return;
   }
   if (current.kind === "text") {
@@ -437,6 +437,14 @@ $("theme").addEventListener("click", () => {
   drawTheme();
 });
 
+// Of a conversation that has not begun.
+function setKind(kind) {
+  current.kind = kind;
+  draw();
+  drawPanel();
+  composer.focus();
+}
+
 function drawPanel() {
   $("panel-open").classList.toggle("set", countSet(current.settings) > 0);
   if ($("panel").hidden) return;
@@ -448,9 +456,7 @@ function drawPanel() {
       if (last(current)) save(current, true);
     },
     onKind(kind) {
-      current.kind = kind;
-      draw();
-      drawPanel();
+      setKind(kind);
       $("panel").querySelector("input:checked")?.focus();
     },
   });

@@ -8,8 +8,8 @@ const kOpenings = [
   "\"I have never seen the sea,\" said the girl, and she",
 ];
 
-// start(text): sends it.
-export function welcome(kind, model, start) {
+// start(text): sends it. other(): goes to the other mode, where there is one.
+export function welcome(kind, model, start, other) {
   const text = kind === "text";
   const facts = model ? [model.id, model.length ? `reads ${count(model.length)} tokens` : ""].filter(Boolean).join(" · ") : "";
   const box = element("section", { class: "welcome" }, [
@@ -26,6 +26,11 @@ export function welcome(kind, model, start) {
       made.addEventListener("click", () => start(opening));
       return made;
     })));
+  }
+  if (other) {
+    const made = element("button", { type: "button", class: "quiet" }, text ? "Chat instead" : "Let it continue a text instead");
+    made.addEventListener("click", other);
+    box.append(made);
   }
   return box;
 }

@@ -82,7 +82,7 @@ TEST(HttpClient, RequestsReuseTheirConnection) {
 // The server closes idle connections; a request on one of those is not an error.
 TEST(HttpClient, AConnectionThatWasClosedWhileIdle) {
   HttpServerOptions options = Options();
-  options.idle_seconds = 0.05;
+  options.idle_seconds = 0.4;
   HttpServer server(options, Echo);
   server.Start();
   HttpClient client;
@@ -217,7 +217,7 @@ TEST(HttpClient, TlsInBothDirections) {
   HttpServerOptions options = Options();
   options.tls_cert = certificate.cert();
   options.tls_key = certificate.key();
-  options.head_seconds = 0.5;
+  options.head_seconds = 2;
   std::mutex mutex;
   std::shared_ptr<Exchange> stream;
   std::atomic<bool> gone = false;

@@ -173,7 +173,7 @@ TEST(HttpLimits, SlowHead) {
 
 TEST(HttpLimits, SlowBody) {
   HttpServerOptions options = Options();
-  options.body_seconds = 0.3;
+  options.body_seconds = 0.6;
   HttpServer server(options, Ok);
   server.Start();
   {
@@ -181,14 +181,14 @@ TEST(HttpLimits, SlowBody) {
     const auto begin = Clock::now();
     client.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this");
     ExpectRefusal(client, 408);
-    EXPECT_GE(Since(begin), 0.3);
+    EXPECT_GE(Since(begin), 0.6);
   }
   {
     // Always progress, but ten bytes a second: far below what any network gives.
     TestClient client(server.port());
     const auto begin = Clock::now();
     client.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n");
-    while (Since(begin) < 0.5 && client.Send("x")) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    while (Since(begin) < 0.8 && client.Send("x")) std::this_thread::sleep_for(std::chrono::milliseconds(100));
     ExpectRefusal(client, 408);
   }
   TestClient client(server.port());  // 400 KB over more than body_seconds is in order
@@ -196,9 +196,9 @@ TEST(HttpLimits, SlowBody) {
   const auto begin = Clock::now();
   for (int i = 0; i < 10; ++i) {
     client.Send(std::string(40960, 'x'));
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::this_thread::sleep_for(std::chrono::milliseconds(90));
   }
-  EXPECT_GE(Since(begin), 0.4);
+  EXPECT_GE(Since(begin), 0.8);
   EXPECT_NE(client.ReceiveUntil("409600").find("409600"), std::string::npos);
 }
 
@@ -218,7 +218,7 @@ TEST(HttpLimits, IdleConnectionsEndWithoutAWord) {
 // A stream that is silent for longer than any time limit lives on: the model may need that long.
 TEST(HttpLimits, SilentAnswersHaveNoTimeLimit) {
   HttpServerOptions options = Options();
-  options.head_seconds = options.body_seconds = options.idle_seconds = options.write_seconds = 0.1;
+  options.head_seconds = options.body_seconds = options.idle_seconds = options.write_seconds = 0.4;
   std::mutex mutex;
   std::shared_ptr<Exchange> exchange;
   HttpServer server(options, [&](HttpRequest, std::shared_ptr<Exchange> e) {
@@ -228,11 +228,11 @@ TEST(HttpLimits, SilentAnswersHaveNoTimeLimit) {
   server.Start();
   TestClient client(server.port());
   client.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
   std::lock_guard lock(mutex);
   ASSERT_TRUE(exchange);
   exchange->Begin({.status = 200, .headers = {}, .body = "a"});
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
   EXPECT_FALSE(exchange->gone());
   exchange->Write("b");
   exchange->End();
@@ -273,7 +273,7 @@ TEST(HttpLimits, AClientThatDoesNotReadAStream) {
 
 TEST(HttpLimits, AClientThatDoesNotReadAnAnswer) {
   HttpServerOptions options = Options();
-  options.write_seconds = 0.3;
+  options.write_seconds = 1;
   std::atomic<int> gone = 0;
   HttpServer server(options, [&](HttpRequest, std::shared_ptr<Exchange> e) {
     e->OnGone([&] { ++gone; });
@@ -287,7 +287,7 @@ TEST(HttpLimits, AClientThatDoesNotReadAnAnswer) {
   const auto begin = Clock::now();
   client.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_TRUE(Eventually([&] { return gone == 1; }));
-  EXPECT_GE(Since(begin), 0.3);
+  EXPECT_GE(Since(begin), 1);
   EXPECT_TRUE(Eventually([&] { return server.connections() == 1; }));
 }
 

@@ -165,8 +165,8 @@ export class MessageView {
       this.body.before(box);
     }
     const thinks = run && !node.text;
-    const time = seconds(node.stats?.thought ?? 0);
-    const words = thinks ? `Thinking · ${time}` : `Thought for ${time}`;
+    const thought = node.stats?.thought ?? 0;
+    const words = thinks ? `Thinking · ${seconds(thought)}` : `Thought for ${thought < 0.1 ? "a moment" : seconds(thought)}`;
     if (this.#thinking.summary.textContent !== words) this.#thinking.summary.textContent = words;
     this.#thinking.box.classList.toggle("live", Boolean(thinks));
     this.#thinking.complete = !thinks;

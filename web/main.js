@@ -80,8 +80,12 @@ $("key-form").addEventListener("submit", async () => {
 });
 $("key-cancel").addEventListener("click", () => {
   $("key-dialog").close();
-  if (!models.length) showNotice("The server asks for an API key.", "Enter the key", () => askKey());
+  withoutKey();
 });
+$("key-dialog").addEventListener("cancel", withoutKey);
+function withoutKey() {
+  if (!models.length) showNotice("The server asks for an API key.", "Enter the key", () => askKey());
+}
 
 // ---- saving
 
@@ -238,6 +242,7 @@ $("latest").addEventListener("click", () => {
 
 function startRun(conversation, node) {
   const run = new Run(conversation, node, model() ?? { id: conversation.model, length: 0 }, () => {
+    if (run.discarded) return;
     save(conversation, true);
     if (conversation === current) frame ||= requestAnimationFrame(drawRunning);
   }, () => endRun(run));
@@ -257,6 +262,7 @@ function startRun(conversation, node) {
 
 function endRun(run) {
   const { conversation, node } = run;
+  if (run.discarded) return;
   runs.delete(conversation.id);
   cancelAnimationFrame(frame);
   frame = 0;
@@ -292,9 +298,10 @@ const act = {
     else startRun(current, node);
   },
   saveEdit(node, text) {
-    if (text === node.text && node.role !== "user") return draw();
+    const asks = node.role === "user" && current.kind === "chat";
+    if (text === node.text && !asks) return draw();
     const made = addNode(current, node.parent, { role: node.role, text, files: node.files, model: node.model, finish: node.finish });
-    if (node.role === "user") answer(current, made.id);
+    if (asks) answer(current, made.id);
     else {
       save(current);
       draw();
@@ -376,8 +383,12 @@ const sidebar = new Sidebar({
   async remove(id) {
     const conversation = loaded(id) ?? (await store.get(id));
     if (!conversation) return;
-    runs.get(id)?.stop();
-    runs.delete(id);
+    const run = runs.get(id);
+    if (run) {
+      run.discarded = true;
+      run.stop();
+      runs.delete(id);
+    }
     clearTimeout(unsaved.get(id));
     unsaved.delete(id);
     await store.remove(id);

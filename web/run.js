@@ -5,6 +5,7 @@ import { above, messages, textOf } from "./tree.js";
 
 export class Run {
   stopped = false;
+  discarded = false;  // its conversation was deleted
   sent = 0;  // characters of a text's prompt
   from = 0;  // where they begin in the text
   #abort = new AbortController();

@@ -20,6 +20,6 @@ const PageFile* FindPageFile(std::string_view path);
 // runs that is not one of these files, whatever a model writes.
 inline constexpr std::string_view kPagePolicy =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; object-src 'none'; "
-    "base-uri 'none'; frame-ancestors 'none'";
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 }  // namespace fathom::server

@@ -69,6 +69,17 @@ class Storage(PageTest):
         self.assertIn("the almanac", self.page.text(f"{LAST} .prose"))
         self.assertIn("tokens/s", self.page.text(f"{LAST} .stats"))
 
+    def test_deleted_while_its_answer_streams(self):
+        self.send("slow")
+        self.page.until(f"document.querySelector('{LAST} .prose')?.innerText.length > 20")
+        self.page.js("document.querySelector('.row-item.current .open').focus()")
+        self.page.key("Delete")
+        self.page.until("document.querySelector('#conversations .none')", what="the list is empty")
+        time.sleep(2)  # longer than it takes to save what streams
+        self.page.reload()
+        self.assertEqual(self.titles(), [])
+        self.assertEqual(self.mock.gone, 1)
+
     def test_export_and_import(self):
         self.ask("maths please")
         self.press("Another answer", LAST)

@@ -101,7 +101,7 @@ class Browser:
 
     def take(self, event):
         page = self.pages.get(event.get("sessionId"))
-        if page:
+        if page and "method" in event:
             page.take(event["method"], event["params"])
 
     def page(self, **options):

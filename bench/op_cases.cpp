@@ -70,7 +70,7 @@ OpCase Linear(Context& ctx, const std::string& text, double cold_bytes) {
                                       .w = m->weights[static_cast<size_t>(copy * p.jobs + j)],
                                       .accumulate = p.accumulate};
     }
-    kernels::Linear(ctx, scratch, {jobs, p.compute});
+    kernels::Linear(ctx, scratch, {jobs, p.compute, p.fixed_form});
   };
   const auto scratch = Planned([&](Arena& planner) { call(0, planner); });
   c.run = [=](int64_t copy) { call(copy, *scratch); };

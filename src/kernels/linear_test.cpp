@@ -1,4 +1,5 @@
 // Linear and LinearTransposed: every instruction set of the machine (AMX emulated too) against the reference.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -178,7 +179,8 @@ void CheckProblem(const LinearProblem& p, bool exact, uint64_t seed) {
 LinearProblem Parsed(const std::string& text) { return ParseLinearProblem(text).Value(); }
 
 TEST(LinearProblem, Grammar) {
-  for (const char* text : {"m8n256k1024:bf16:f8e4m3", "m0n1k1:f32:f16:acc", "m3n4k5:w8a8:f8e4m3:ybf16:ue8m0:j4"}) {
+  for (const char* text :
+       {"m8n256k1024:bf16:f8e4m3", "m0n1k1:f32:f16:acc", "m3n4k5:w8a8:f8e4m3:ybf16:ue8m0:fixed:j4"}) {
     EXPECT_EQ(Parsed(text).ToString(), text);
   }
   for (const char* text :
@@ -434,6 +436,43 @@ TEST(Linear, ForcedInstructionSets) {
                 }};
     EXPECT_EQ(c.Output([&](Arena& arena, const LinearArgs& args) { Linear(ctx, arena, args); }), want);
     EXPECT_EQ(chosen, "Linear: " + std::string(Name(isa)) + " chosen");
+  }
+}
+
+// With fixed_form a row of y is the same to the bit however many rows stand beside it: alone, as one of few (dot form
+// or panels), of some, or of so many that blocks are taken. m is over all thresholds; k with and without whole lines,
+// over one piece of sums and several; n with a remainder.
+TEST(Linear, FixedFormDoesNotKnowHowManyRows) {
+  constexpr int64_t kRows = 400;
+  for (const char* types : {"bf16:bf16", "bf16:f8e4m3", "w8a8:f8e4m3", "f32:f32", "f32:bf16", "f32:f16", "bf16:f32"}) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{72, 256}, {50, 1160}, {17, 95}}) {
+      for (const char* option : {"", ":ybf16", ":acc"}) {
+        if (k > 256 && *option) continue;
+        const auto parsed = ParseLinearProblem(fmt::format("m{}n{}k{}:{}{}", kRows, n, k, types, option));
+        const Case c(parsed.Value(), false, 5);
+        for (const Target& t : Targets()) {
+          const auto run = [&](int64_t first, int64_t rows) {
+            return c.Output([&](Arena& arena, const LinearArgs& args) {
+              LinearJob job = args.jobs[0];
+              job.x += first * job.ldx;
+              job.y = static_cast<std::byte*>(job.y) + first * job.ldy * SizeOf(job.y_dtype);
+              job.m = rows;
+              Context ctx{Pool(2), BestIsa(), {}};
+              LinearWith(t.tiles, ctx, arena, {std::span(&job, 1), args.compute, true});
+            });
+          };
+          const std::vector<float> all = run(0, kRows);
+          for (const auto& [first, rows] :
+               {std::pair<int64_t, int64_t>{0, 1}, {399, 1}, {5, 3}, {1, 7}, {8, 8}, {2, 11}, {4, 17}, {20, 130}}) {
+            const std::vector<float> some = run(first, rows);
+            ASSERT_EQ(std::memcmp(&some[static_cast<size_t>(first * c.ldy)], &all[static_cast<size_t>(first * c.ldy)],
+                                  static_cast<size_t>((rows - 1) * c.ldy + n) * sizeof(float)),
+                      0)
+                << t.name << " " << c.p.ToString() << ": rows from " << first << ", " << rows << " of them";
+          }
+        }
+      }
+    }
   }
 }
 

@@ -1,5 +1,4 @@
-// Linear over a table of primitives, in three forms; which one depends on m (but for LinearArgs::fixed_form) and the
-// weight's type.
+// Linear over a table of primitives, in three forms; which one depends on m and the weight's type.
 //
 //   dot     m small: rows of W are streamed once, sums run along k. Bound by the memory.
 //   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
@@ -12,6 +11,9 @@
 // In the first two forms a task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a
 // power of two of the whole matrix's rows, so that a block never crosses a row of FP8 scales. Every output element
 // belongs to one task and its sum is cut only at fixed distances in k: the same bits however tasks are dealt.
+//
+// Packed and blocks sum in the same order (tiles.h). With LinearArgs::fixed_form the first form does too, where its
+// primitives have such a form (stream_*), and is not taken elsewhere: bits do not depend on m.
 #include "kernels/linear_tiles.h"
 
 #include <algorithm>
@@ -71,7 +73,8 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   in.arithmetic = ArithmeticOf(args.compute, job.w.dtype);
   in.ue8m0 = job.w.ue8m0;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
-  in.panels = args.fixed_form || job.m > (in.bf16 && job.w.dtype == DType::kF8E4M3 ? kDotRowsCodes : kDotRows);
+  in.panels = job.m > (in.bf16 && job.w.dtype == DType::kF8E4M3 ? kDotRowsCodes : kDotRows) ||
+              (args.fixed_form && !(in.bf16 && tiles.stream_bf16));
   return in;
 }
 
@@ -92,7 +95,8 @@ constexpr int64_t kBlocksFrom = 128, kBlocksDepthPerRow = 3;
 
 bool IsBlocks(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
   const bool bf16 = tiles.mul_bf16 && ArithmeticOf(args.compute, job.w.dtype) == Arithmetic::kRounded;
-  return (args.fixed_form || job.m >= std::max(kBlocksFrom, job.w.cols / kBlocksDepthPerRow)) &&
+  // Where y is added to, blocks add to it what the other forms have summed before.
+  return job.m >= std::max(kBlocksFrom, job.w.cols / kBlocksDepthPerRow) && !(args.fixed_form && job.accumulate) &&
          (job.w.dtype == DType::kF32 || job.w.dtype == DType::kBF16) && (!bf16 || job.w.cols % 2 == 0) &&
          (job.y_dtype == DType::kF32 || FitsBf16(job.w.cols));
 }
@@ -156,13 +160,15 @@ void StoreRow(const Tiles& tiles, const LinearJob& job, int64_t row, int64_t beg
 
 int64_t DotScratch(const Plan& plan) { return plan.block_rows * plan.job->m * static_cast<int64_t>(sizeof(float)); }
 
-void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, int64_t block, std::byte* scratch) {
+void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fixed_form, int64_t block,
+            std::byte* scratch) {
   const LinearJob& job = *plan.job;
   const Weight& w = job.w;
   const Range range = BlockRange(w, plan.block_rows, block);
   const bool direct = job.y_dtype == DType::kF32 && !job.accumulate;
   const bool scaled = w.dtype == DType::kF8E4M3;
-  void (*dot)(const Dot&) = in.bf16                   ? (scaled ? tiles.dot_bf16_e4m3 : tiles.dot_bf16_bf16)
+  void (*dot)(const Dot&) = in.bf16 && fixed_form     ? (scaled ? tiles.stream_e4m3 : tiles.stream_bf16)
+                            : in.bf16                 ? (scaled ? tiles.dot_bf16_e4m3 : tiles.dot_bf16_bf16)
                             : scaled                  ? tiles.dot_f32_e4m3
                             : w.dtype == DType::kBF16 ? tiles.dot_f32_bf16
                             : w.dtype == DType::kF16  ? tiles.dot_f32_f16
@@ -402,7 +408,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     const LinearInput& in = inputs[plan.input];
     std::byte* mine = thread_scratch + thread * thread_bytes;
     if (IsDot(in)) {
-      RunDot(tiles, in, plan, task - plan.first_task, mine);
+      RunDot(tiles, in, plan, args.fixed_form, task - plan.first_task, mine);
     } else {
       RunPacked(tiles, in, plan, task - plan.first_task, mine);
     }

@@ -32,8 +32,9 @@ std::string LinearProblem::ToString() const {
   for (const WeightName& name : kWeights) {
     if (name.dtype == weight) w = name.name;
   }
-  return fmt::format("m{}n{}k{}:{}:{}{}{}{}{}", m, n, k, Name(compute), w, accumulate ? ":acc" : "",
-                     y_bf16 ? ":ybf16" : "", ue8m0 ? ":ue8m0" : "", jobs > 1 ? fmt::format(":j{}", jobs) : "");
+  return fmt::format("m{}n{}k{}:{}:{}{}{}{}{}{}", m, n, k, Name(compute), w, accumulate ? ":acc" : "",
+                     y_bf16 ? ":ybf16" : "", ue8m0 ? ":ue8m0" : "", fixed_form ? ":fixed" : "",
+                     jobs > 1 ? fmt::format(":j{}", jobs) : "");
 }
 
 Result<LinearProblem> ParseLinearProblem(std::string_view text) {
@@ -64,6 +65,8 @@ Result<LinearProblem> ParseLinearProblem(std::string_view text) {
       p.y_bf16 = known = true;
     } else if (word == "ue8m0") {
       p.ue8m0 = known = true;
+    } else if (word == "fixed") {
+      p.fixed_form = known = true;
     } else {
       known = TakeSize(&word, 'j', &p.jobs) && word.empty() && p.jobs > 0;
     }

@@ -21,8 +21,11 @@ namespace fathom::kernels {
 
 inline constexpr int64_t kLanes = 16;
 
-// C (rows, 16 * panels) = [C +] scale * lane_scale * (A B). The product is summed in float32 from zero, then scaled
-// and added to C in float32: one call over k is not bit-equal to two calls over its halves.
+// C (rows, 16 * panels) = [C +] scale * lane_scale * (A B). The product is summed in float32, value after value of k
+// (in bf16 pair after pair), in pieces of k: each from zero, then scaled and added to C in float32. So one call over k
+// gives the same bits as calls over parts of it that end between pieces, and as A and B in each other's place.
+inline constexpr int64_t kSumCutF32 = 256, kSumCutBf16 = 512;  // values of k in a piece
+
 struct MulF32 {
   float* c;
   int64_t ldc;
@@ -77,6 +80,9 @@ struct Tiles {
   void (*dot_f32_e4m3)(const Dot&);
   void (*dot_bf16_bf16)(const Dot&);  // null without mul_bf16
   void (*dot_bf16_e4m3)(const Dot&);
+  // The same product, bf16 or E4M3 rows of w, summed as mul_bf16 sums it, to the bit; null where that is not built.
+  void (*stream_bf16)(const Dot&);
+  void (*stream_e4m3)(const Dot&);
 
   // Rows of n values; exact (e4m3 and f16 subnormals, infinities and NaN included).
   void (*widen_bf16)(float* out, const void* in, int64_t n);

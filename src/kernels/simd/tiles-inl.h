@@ -212,19 +212,22 @@ void Quantize(uint8_t* codes, float* values, float* scales, const float* x, int6
 
 // ---- C = A B with B in panels ----
 
+// Values [first, first + kSumCutF32) of k.
 template <int kR, int kP>
-HWY_INLINE void MulBlock(const MulF32& m, int64_t row, int64_t panel) {
+HWY_INLINE void MulBlock(const MulF32& m, int64_t row, int64_t panel, int64_t first) {
   constexpr int kV = kP * kVectors;
   const DF df;
-  const float* a = m.a + row * m.lda;
-  const float* b = m.b + panel * m.ldb;
+  const float* a = m.a + row * m.lda + first;
+  const float* b = m.b + panel * m.ldb + first * kLanes;
+  const int64_t count = m.k - first < kSumCutF32 ? m.k - first : kSumCutF32;
+  const bool accumulate = m.accumulate || first > 0;
   VF acc[kR][kV];
   HWY_UNROLL(32)
   for (int r = 0; r < kR; ++r) {
     HWY_UNROLL(32)
     for (int v = 0; v < kV; ++v) acc[r][v] = hn::Zero(df);
   }
-  for (int64_t k = 0; k < m.k; ++k) {
+  for (int64_t k = 0; k < count; ++k) {
     VF bv[kV];
     HWY_UNROLL(32)
     for (int v = 0; v < kV; ++v) {
@@ -245,14 +248,16 @@ HWY_INLINE void MulBlock(const MulF32& m, int64_t row, int64_t panel) {
     HWY_UNROLL(32)
     for (int r = 0; r < kR; ++r) {
       float* c = m.c + (row + r) * m.ldc + lane;
-      hn::StoreU(m.accumulate ? hn::MulAdd(acc[r][v], s, hn::LoadU(df, c)) : hn::Mul(acc[r][v], s), df, c);
+      hn::StoreU(accumulate ? hn::MulAdd(acc[r][v], s, hn::LoadU(df, c)) : hn::Mul(acc[r][v], s), df, c);
     }
   }
 }
 
 template <int kR, int kP>
 HWY_INLINE void MulRows(const MulF32& m, int64_t row, int64_t panel) {
-  for (; row + kR <= m.rows; row += kR) MulBlock<kR, kP>(m, row, panel);
+  for (; row + kR <= m.rows; row += kR) {
+    for (int64_t k = 0; k < m.k; k += kSumCutF32) MulBlock<kR, kP>(m, row, panel, k);
+  }
   if constexpr (kR > 1) MulRows<kR / 2, kP>(m, row, panel);
 }
 
@@ -398,6 +403,8 @@ const Tiles kTable = {
     .dot_f32_e4m3 = DotF32<E4m3Source>,
     .dot_bf16_bf16 = nullptr,
     .dot_bf16_e4m3 = nullptr,
+    .stream_bf16 = nullptr,
+    .stream_e4m3 = nullptr,
     .widen_bf16 = Widen<Bf16Source>,
     .widen_f16 = Widen<F16Source>,
     .widen_e4m3 = Widen<E4m3Source>,

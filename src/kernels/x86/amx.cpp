@@ -75,11 +75,25 @@ inline void Block(const MulBf16& m, int64_t row, int64_t panel) {
   if constexpr (kA == 2 && kB == 2) StorePart<3>(m, row + 16, rows1, panel + 1);
 }
 
+// The pieces in which k is summed (tiles.h).
+template <int kA, int kB>
+inline void Pieces(const MulBf16& m, int64_t row, int64_t panel) {
+  constexpr int64_t kPairs = kSumCutBf16 / 2;
+  for (int64_t k = 0; k < m.kpairs; k += kPairs) {
+    MulBf16 piece = m;
+    piece.a += 2 * k;
+    piece.b += 2 * k * kLanes;
+    piece.kpairs = m.kpairs - k < kPairs ? m.kpairs - k : kPairs;
+    piece.accumulate = m.accumulate || k > 0;
+    Block<kA, kB>(piece, row, panel);
+  }
+}
+
 template <int kB>
 inline void Panels(const MulBf16& m, int64_t panel) {
   int64_t row = 0;
-  for (; row + 16 < m.rows; row += 32) Block<2, kB>(m, row, panel);
-  if (row < m.rows) Block<1, kB>(m, row, panel);
+  for (; row + 16 < m.rows; row += 32) Pieces<2, kB>(m, row, panel);
+  if (row < m.rows) Pieces<1, kB>(m, row, panel);
 }
 
 void Mul(const MulBf16& m) {
@@ -98,6 +112,8 @@ bool AddAmxEmulated(Tiles* tiles) {
 bool AddAmx(Tiles* tiles) {
 #endif
   tiles->mul_bf16 = Mul;
+  tiles->stream_bf16 = nullptr;  // they sum as vdpbf16ps does
+  tiles->stream_e4m3 = nullptr;
   tiles->a_panels = false;
   return true;
 }

@@ -43,8 +43,11 @@ struct E4m3Table {
 
   // Elements 0..31 and 32..63.
   inline void Widen(__m512i codes, __m512i* first, __m512i* second) const {
-    // The unpack below works within quarters: bring the eight bytes that it takes to where it takes them.
-    codes = _mm512_permutexvar_epi64(order, codes);
+    // Unpacking works within quarters: bring the eight bytes that it takes to where it takes them.
+    WidenInOrder(_mm512_permutexvar_epi64(order, codes), first, second);
+  }
+  // The first and the last eight elements of each quarter.
+  inline void WidenInOrder(__m512i codes, __m512i* first, __m512i* second) const {
     const __m512i l = _mm512_permutex2var_epi8(low[0], codes, low[1]);
     const __m512i h = _mm512_permutex2var_epi8(high[0], codes, high[1]);
     const __m512i s = _mm512_ternarylogic_epi64(h, codes, sign, 0xf8);  // h | (codes & sign)

@@ -4,6 +4,7 @@
 
 #include "kernels/tiles.h"
 #include "kernels/x86/avx512_vec.h"
+#include "kernels/x86/stream_avx512bf16.h"
 
 namespace fathom::kernels {
 namespace {
@@ -14,15 +15,18 @@ inline void PrefetchToWrite(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 // ---- C = A B ----
 
+// Pairs [first, first + kSumCutBf16 / 2) of k.
 template <int kR, int kP>
-inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
+inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel, int64_t first) {
   // Row r of A is quad[r / 4] + (r % 4) * step: few registers for up to 16 rows.
   constexpr int kQuads = (kR + 3) / 4;
   const int64_t step = m.lda, step3 = 3 * m.lda;
   const uint16_t* quad[kQuads];
 #pragma GCC unroll 4
-  for (int q = 0; q < kQuads; ++q) quad[q] = m.a + (row + 4 * q) * m.lda;
-  const uint16_t* b = m.b + panel * m.ldb;
+  for (int q = 0; q < kQuads; ++q) quad[q] = m.a + (row + 4 * q) * m.lda + 2 * first;
+  const uint16_t* b = m.b + panel * m.ldb + first * 2 * kLanes;
+  const int64_t kpairs = m.kpairs - first < kSumCutBf16 / 2 ? m.kpairs - first : kSumCutBf16 / 2;
+  const bool accumulate = m.accumulate || first > 0;
   __m512 acc[kR][kP];
 #pragma GCC unroll 32
   for (int r = 0; r < kR; ++r) {
@@ -31,8 +35,8 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
   }
   // The next rows of A, even beyond this call's, are on their way while these are multiplied.
   constexpr int64_t kLinePairs = 16;
-  for (int64_t line = 0; line < m.kpairs; line += kLinePairs) {
-    const int64_t end = line + kLinePairs < m.kpairs ? line + kLinePairs : m.kpairs;
+  for (int64_t line = 0; line < kpairs; line += kLinePairs) {
+    const int64_t end = line + kLinePairs < kpairs ? line + kLinePairs : kpairs;
     if (m.a_from_memory) {
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) {
@@ -61,8 +65,7 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
     float* c = m.c + row * m.ldc + lane;
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r, c += m.ldc) {
-      _mm512_storeu_ps(c,
-                       m.accumulate ? _mm512_fmadd_ps(acc[r][p], s, _mm512_loadu_ps(c)) : _mm512_mul_ps(acc[r][p], s));
+      _mm512_storeu_ps(c, accumulate ? _mm512_fmadd_ps(acc[r][p], s, _mm512_loadu_ps(c)) : _mm512_mul_ps(acc[r][p], s));
     }
   }
 }
@@ -70,9 +73,11 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel) {
 // The same with A in panels (tiles.h): kR rows that begin at a multiple of kR are of one panel. They come from a cache,
 // C mostly does not.
 template <int kR, int kP>
-inline void MulBlockOfPanels(const MulBf16& m, int64_t row, int64_t panel) {
-  const uint16_t* a = m.a + row / kLanes * m.lda + row % kLanes * 2;
-  const uint16_t* b = m.b + panel * m.ldb;
+inline void MulBlockOfPanels(const MulBf16& m, int64_t row, int64_t panel, int64_t first) {
+  const uint16_t* a = m.a + row / kLanes * m.lda + row % kLanes * 2 + first * 2 * kLanes;
+  const uint16_t* b = m.b + panel * m.ldb + first * 2 * kLanes;
+  const int64_t kpairs = m.kpairs - first < kSumCutBf16 / 2 ? m.kpairs - first : kSumCutBf16 / 2;
+  const bool accumulate = m.accumulate || first > 0;
   __m512 acc[kR][kP];
 #pragma GCC unroll 32
   for (int r = 0; r < kR; ++r) {
@@ -83,7 +88,7 @@ inline void MulBlockOfPanels(const MulBf16& m, int64_t row, int64_t panel) {
 #pragma GCC unroll 32
     for (int p = 0; p < kP; ++p) PrefetchToWrite(m.c + (row + r) * m.ldc + (panel + p) * kLanes);
   }
-  for (int64_t k = 0; k < m.kpairs; ++k) {
+  for (int64_t k = 0; k < kpairs; ++k) {
     __m512i bv[kP];
 #pragma GCC unroll 32
     for (int p = 0; p < kP; ++p) bv[p] = _mm512_loadu_si512(b + p * m.ldb + k * 2 * kLanes);
@@ -102,8 +107,7 @@ inline void MulBlockOfPanels(const MulBf16& m, int64_t row, int64_t panel) {
     float* c = m.c + row * m.ldc + lane;
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r, c += m.ldc) {
-      _mm512_storeu_ps(c,
-                       m.accumulate ? _mm512_fmadd_ps(acc[r][p], s, _mm512_loadu_ps(c)) : _mm512_mul_ps(acc[r][p], s));
+      _mm512_storeu_ps(c, accumulate ? _mm512_fmadd_ps(acc[r][p], s, _mm512_loadu_ps(c)) : _mm512_mul_ps(acc[r][p], s));
     }
   }
 }
@@ -111,10 +115,12 @@ inline void MulBlockOfPanels(const MulBf16& m, int64_t row, int64_t panel) {
 template <bool panels, int kR, int kP>
 inline void MulRows(const MulBf16& m, int64_t row, int64_t panel) {
   for (; row + kR <= m.rows; row += kR) {
-    if constexpr (panels) {
-      MulBlockOfPanels<kR, kP>(m, row, panel);
-    } else {
-      MulBlock<kR, kP>(m, row, panel);
+    for (int64_t k = 0; k < m.kpairs; k += kSumCutBf16 / 2) {
+      if constexpr (panels) {
+        MulBlockOfPanels<kR, kP>(m, row, panel, k);
+      } else {
+        MulBlock<kR, kP>(m, row, panel, k);
+      }
     }
   }
   if constexpr (kR > 1) MulRows<panels, kR / 2, kP>(m, row, panel);
@@ -466,6 +472,8 @@ bool AddAvx512Bf16(Tiles* tiles) {
   tiles->a_panels = true;
   tiles->dot_bf16_bf16 = DotBf16;
   tiles->dot_bf16_e4m3 = DotE4m3;
+  tiles->stream_bf16 = StreamBf16;
+  tiles->stream_e4m3 = StreamE4m3;
   tiles->widen_e4m3_bf16 = WidenE4m3;
   tiles->scale_e4m3_bf16 = ScaleE4m3;
   tiles->round_bf16 = RoundBf16;

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import signal
 import socket
@@ -133,7 +134,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="checkpoint directory with a tokenizer")
     parser.add_argument("--fathom", default="build/release/fathom")
-    parser.add_argument("--only", default="", help="only engines whose name begins so, comma-separated")
+    parser.add_argument("--only", default="", help="only engines whose name this regular expression finds")
     parser.add_argument("--load-generator", help="the fathom that sends the requests, if not --fathom")
     parser.add_argument("--fathom-args", default="", help="more options of fathom serve")
     parser.add_argument("--fathom-variant", action="append", help="NAME=OPTIONS; may be given several times")
@@ -157,7 +158,7 @@ def main():
     engines = []
     try:
         for name, command, environment in engines_of(args):
-            if not name.startswith(tuple(args.only.split(","))):
+            if not re.search(args.only, name):
                 continue
             engines.append(Engine(name, command, environment))
             engines[-1].wait_ready()

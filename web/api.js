@@ -73,7 +73,7 @@ async function ask(url, options) {
   return response;
 }
 
-// [{id, length, completionOnly}]
+// [{id, length, completionOnly, defaults}]; defaults: the sampling of requests that do not set it
 export async function listModels() {
   const response = await ask("v1/models", { headers: headers(false), cache: "no-store" });
   let body;
@@ -84,6 +84,7 @@ export async function listModels() {
   }
   return (Array.isArray(body.data) ? body.data : []).filter((m) => typeof m?.id === "string").map((m) => ({
     id: m.id, length: Number.isFinite(m.max_model_len) ? m.max_model_len : 0, completionOnly: m.completion_only === true,
+    defaults: m.default_sampling && typeof m.default_sampling === "object" ? m.default_sampling : {},
   }));
 }
 

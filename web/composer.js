@@ -3,6 +3,13 @@ import { $, toast } from "./dom.js";
 import { fileChip } from "./views.js";
 
 const kMaxFile = 4 << 20;
+// What stands in the empty field (with a keyboard, on a touch screen) and below it.
+const kWords = {
+  ask: { field: ["Ask, or drop a file", "Ask something"], hint: "Enter sends · Shift+Enter: new line" },
+  begin: { field: ["Begin a text; the model goes on", "Begin a text"], hint: "Enter sends · Shift+Enter: new line" },
+  goOn: { field: ["Add to the text, or just press Enter to let it go on", "Add to the text, or let it go on"],
+          hint: "Enter: the model goes on · Shift+Enter: new line" },
+};
 
 // A file's text, or an Error in words.
 async function readText(file) {
@@ -137,9 +144,9 @@ export class Composer {
     this.#begun = begun;
     const text = kind === "text";
     $("composer-label").textContent = text ? "Your part of the text" : "Message";
-    const fine = "Enter sends · Shift+Enter: new line";
-    this.#text.placeholder = !text ? (this.touch ? "Ask something" : "Ask, or drop a file") : begun ? (this.touch ? "Add to the text, or let it go on" : "Add to the text, or just press Enter to let it go on") : "Begin a text; the model goes on";
-    $("composer-hint").textContent = this.touch ? "" : running ? "Esc stops" : text && begun ? "Enter: the model goes on · Shift+Enter: new line" : fine;
+    const { field, hint } = kWords[text ? (begun ? "goOn" : "begin") : "ask"];
+    this.#text.placeholder = field[this.touch ? 1 : 0];
+    $("composer-hint").textContent = this.touch ? "" : running ? "Esc stops" : hint;
     const hadFocus = document.activeElement === $("send") || document.activeElement === $("stop");
     $("send").hidden = running;
     $("stop").hidden = !running;

@@ -8,7 +8,9 @@ import { Run } from "./run.js";
 import { cleanSettings, countSet, showPanel } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { remembered, Store } from "./store.js";
-import { addNode, branches, exported, imported, last, newConversation, newId, path, removeNode, showBranch, titleFrom } from "./tree.js";
+import {
+  addNode, branches, exported, imported, last, newConversation, newId, path, removeNode, showBranch, titleFrom,
+} from "./tree.js";
 import { MessageView } from "./views.js";
 import { welcome } from "./welcome.js";
 import { count } from "./words.js";
@@ -98,7 +100,8 @@ function save(conversation, soon = false) {
     try {
       await store.put(conversation);
     } catch {
-      toast("The browser did not keep this conversation: its storage is full or closed.", "Export it", () => saveFile(conversation.id));
+      toast("The browser did not keep this conversation: its storage is full or closed.", "Export it",
+            () => saveFile(conversation.id));
     }
   };
   if (soon) unsaved.set(conversation.id, setTimeout(write, kSaveEvery));
@@ -363,7 +366,10 @@ const composer = new Composer({
   },
 });
 
-const fileName = (title) => `fathom-${title.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40) || "conversations"}.json`;
+function fileName(title) {
+  const words = title.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40);
+  return `fathom-${words || "conversation"}.json`;
+}
 
 async function saveFile(id) {
   const conversation = loaded(id) ?? (await store.get(id));
@@ -461,6 +467,7 @@ function drawPanel() {
   if ($("panel").hidden) return;
   showPanel($("panel"), current, {
     canChat: canChat($("model").value), canSwitch: !last(current), onClose: closeDrawers,
+    defaults: model()?.defaults,
     onChange() {
       remembered.set("settings", current.settings);
       $("panel-open").classList.toggle("set", countSet(current.settings) > 0);

@@ -66,7 +66,8 @@ export class Manuscript {
     if (!passage) {
       const by = node.role === "user" ? "user" : "model";
       const span = element("span", {
-        class: `passage ${by}`, "data-node": node.id, tabindex: "0", role: "group", "aria-label": by === "user" ? "You wrote" : "The model wrote",
+        class: `passage ${by}`, "data-node": node.id, tabindex: "0", role: "group",
+        "aria-label": by === "user" ? "You wrote" : "The model wrote",
       });
       passage = { span, ink: document.createTextNode("") };
       span.append(passage.ink);

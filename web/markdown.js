@@ -61,10 +61,12 @@ const inlineMath = {
   renderer: (token) => span(token.tex, token.display),
 };
 
+const kPicture = /^data:image\/(?:png|jpeg|gif|webp);/i;  // with its bytes: not fetched from anywhere
+
 class PageRenderer extends Renderer {
   // A picture would be fetched from elsewhere: it is a link to follow on purpose.
   image(href, _title, text) {
-    if (/^data:image\/(?:png|jpeg|gif|webp);/i.test(href ?? "")) return `<img src="${escaped(href)}" alt="${escaped(text ?? "")}">`;
+    if (kPicture.test(href ?? "")) return `<img src="${escaped(href)}" alt="${escaped(text ?? "")}">`;
     return `<a href="${escaped(href ?? "")}">Picture: ${escaped(text || href || "")}</a>`;
   }
   checkbox(checked) {
@@ -107,7 +109,7 @@ purify.addHook("afterSanitizeAttributes", (node) => {
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer nofollow");
   }
-  if (node.nodeName === "IMG" && !/^data:image\/(?:png|jpeg|gif|webp);/i.test(node.getAttribute("src") ?? "")) node.removeAttribute("src");
+  if (node.nodeName === "IMG" && !kPicture.test(node.getAttribute("src") ?? "")) node.removeAttribute("src");
 });
 
 function sanitize(html, rules) {
@@ -184,10 +186,12 @@ function loadKatex() {
 
 // ---- code
 
-const kNames = { make: "makefile", mk: "makefile", sh: "bash", shell: "bash", console: "bash", zsh: "bash", py: "python", js: "javascript", ts: "typescript",
-                 "c++": "cpp", cc: "cpp", h: "cpp", hpp: "cpp", cuda: "cpp", "c#": "cs", csharp: "cs", golang: "go", rs: "rust",
-                 yml: "yaml", html: "xml", svg: "xml", md: "markdown", rb: "ruby", kt: "kotlin", latex: "tex", jsonc: "json", tsx: "typescript", asm: "x86asm",
-                 nasm: "x86asm" };
+const kNames = {
+  make: "makefile", mk: "makefile", sh: "bash", shell: "bash", console: "bash", zsh: "bash", py: "python", js: "javascript",
+  ts: "typescript", tsx: "typescript", "c++": "cpp", cc: "cpp", h: "cpp", hpp: "cpp", cuda: "cpp", "c#": "cs", csharp: "cs",
+  golang: "go", rs: "rust", yml: "yaml", html: "xml", svg: "xml", md: "markdown", rb: "ruby", kt: "kotlin", latex: "tex",
+  jsonc: "json", asm: "x86asm", nasm: "x86asm",
+};
 const kPlain = new Set(["", "text", "txt", "plain", "plaintext", "none", "output"]);
 const kLongestLine = 2000;  // beyond, a line is left without colours
 
@@ -204,7 +208,9 @@ export class CodeBlock {
     this.language = /^[\w+#.-]{0,30}(?=\s|$)/.exec((info ?? "").trim())?.[0] ?? "";
     this.code = element("code");
     this.element = element("div", { class: "code" }, [
-      element("div", { class: "code-head" }, [element("span", {}, this.language || "code"), copyButton("Copy the code", () => this.#text)]),
+      element("div", { class: "code-head" }, [
+        element("span", {}, this.language || "code"), copyButton("Copy the code", () => this.#text),
+      ]),
       element("pre", { tabindex: "0", "aria-label": `Code, ${this.language || "plain text"}` }, this.code),
     ]);
   }

@@ -46,7 +46,7 @@ export function requestFields(settings, kind) {
 export const countSet = (settings) => Object.values(settings).filter((v) => v !== undefined && v !== "").length;
 
 // Fills `panel` for a conversation; onChange after each change, onKind when the other mode is chosen.
-export function showPanel(panel, conversation, { onChange, onKind, onClose, canChat, canSwitch }) {
+export function showPanel(panel, conversation, { onChange, onKind, onClose, canChat, canSwitch, defaults = {} }) {
   const { settings, kind } = conversation;
   const set = (name, value) => {
     if (value === undefined || value === "") delete settings[name];
@@ -56,10 +56,12 @@ export function showPanel(panel, conversation, { onChange, onKind, onClose, canC
 
   const numbers = kFields.map((field) => {
     const wrong = element("span", { class: "wrong", id: `wrong-${field.name}`, role: "alert", hidden: true });
-    const otherwise = kind === "text" && field.name === "max_tokens" ? String(kTextMaxTokens) : "default";
+    const known = kind === "text" && field.name === "max_tokens" ? kTextMaxTokens : defaults[field.name];
+    const otherwise = typeof known === "number" ? String(Number(known.toPrecision(4))) : "default";
     const input = element("input", {
       type: "number", id: `set-${field.name}`, min: field.min, max: field.max, step: field.step, inputmode: "decimal",
-      placeholder: otherwise, "aria-label": field.group && `${field.label} ${field.group}`, value: settings[field.name] ?? "", "aria-describedby": `hint-${field.name} wrong-${field.name}`,
+      placeholder: otherwise, value: settings[field.name] ?? "",
+      "aria-label": field.group && `${field.label} ${field.group}`, "aria-describedby": `hint-${field.name} wrong-${field.name}`,
     });
     input.addEventListener("input", () => {
       const value = input.value === "" ? undefined : Number(input.value);
@@ -97,7 +99,7 @@ export function showPanel(panel, conversation, { onChange, onKind, onClose, canC
   const close = element("button", { class: "icon", type: "button", "aria-label": "Close the settings" }, icon("close"));
   close.addEventListener("click", onClose);
   const reset = element("button", { type: "button", class: "quiet" }, "Back to the defaults");
-  const self = { onChange, onKind, onClose, canChat, canSwitch };
+  const self = { onChange, onKind, onClose, canChat, canSwitch, defaults };
   reset.addEventListener("click", () => {
     for (const name of Object.keys(settings)) delete settings[name];
     onChange();

@@ -23,7 +23,9 @@ export function statLine(node, finish = node.finish) {
 // What went wrong, and what to do about it.
 export function trouble(node, act) {
   const { kind, title, advice, wait } = node.error;
-  const box = element("div", { class: "trouble", role: "alert" }, [element("strong", {}, title), advice ? element("p", {}, advice) : ""]);
+  const box = element("div", { class: "trouble", role: "alert" }, [
+    element("strong", {}, title), advice ? element("p", {}, advice) : "",
+  ]);
   const row = element("div", { class: "row" });
   const add = (words, onClick, primary) => {
     const made = element("button", { type: "button", class: primary ? "primary" : "" }, words);
@@ -115,7 +117,9 @@ export class MessageView {
     this.element = element("article", {
       class: `message ${node.role}`, "data-node": node.id, "aria-label": node.role === "user" ? "You" : node.model || "Answer",
     }, [this.body, this.extra, this.foot]);
-    if (node.files.length) this.body.before(element("ul", { class: "files", "aria-label": "Files" }, node.files.map((f) => fileChip(f))));
+    if (node.files.length) {
+      this.body.before(element("ul", { class: "files", "aria-label": "Files" }, node.files.map((f) => fileChip(f))));
+    }
   }
 
   // Draws what has changed. `run`: the answer is being made now; `busy`: some answer of the conversation is.

@@ -16,7 +16,8 @@ export function welcome(kind, model, start, other) {
     element("img", { src: "icon.svg", alt: "", width: 48, height: 48 }),
     element("h2", {}, text ? "Begin a text" : "What would you like to know?"),
     element("p", {}, text
-      ? "This is completion mode: you write a beginning, the model goes on from your last word, and you may take turns. It does not answer questions."
+      ? "This is completion mode: you write a beginning, the model goes on from your last word, and you may take turns. " +
+        "It does not answer questions."
       : "Answers are made on this server and kept in this browser only."),
     facts ? element("p", { class: "facts" }, facts) : "",
   ]);

@@ -1,7 +1,9 @@
 """The program itself, with the model that ships."""
 
 import gzip
+import json
 import os
+import pathlib
 import re
 import subprocess
 import urllib.error
@@ -70,6 +72,8 @@ class Served(PageTest):
             self.press("Let it continue a text instead", ".welcome")
         self.assertTrue(self.page.shown("#mode"))
         self.page.click("#panel-open")
+        with open(pathlib.Path(os.environ["FATHOM_MODEL"], "generation_config.json")) as file:
+            self.assertEqual(float(self.page.js("document.getElementById('set-temperature').placeholder")), json.load(file)["temperature"])
         self.page.fill("#set-seed", "7")
         self.page.fill("#set-max_tokens", "60")
         opening = "The old clock struck twelve, and somebody knocked at the door."

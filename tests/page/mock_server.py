@@ -48,7 +48,7 @@ The **Moon** pulls the sea; the *Sun* helps. A day has two high waters, about `1
 - [x] read the table
 - [ ] sail at high water
 
-More at [the almanac](https://almanac.example/tides "tides").
+More at [the almanac](https://almanac.example/tides "tides"). ![dot](data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7)
 """
 
 CODE = """A sounding is a binary search:

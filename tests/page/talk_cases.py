@@ -20,7 +20,7 @@ class Chat(PageTest):
         self.page.until(f"document.querySelector('{LAST} .prose').innerText.length > {early} + 100", what="more words")
         self.idle()
         self.assertTrue(self.page.shown("#send"))
-        for selector, number in (("strong", 1), ("em", 1), ("td", 6), ("ol > li", 2), ("blockquote", 1), (".check", 2)):
+        for selector, number in (("strong", 1), ("em", 1), ("td", 6), ("ol > li", 2), ("blockquote", 1), (".check", 2), ("img[alt=dot]", 1)):
             self.assertEqual(self.page.number(f"{LAST} .prose {selector}"), number, selector)
         stats = self.page.text(f"{LAST} .stats")
         for words in ("tokens/s", "first after", "prompt", "cached", "drafts 82 % accepted"):

@@ -29,7 +29,21 @@ CTRL, SHIFT = 2, 8
 
 class Browser:
     def __init__(self):
+        self.pages = {}
+        # Root, and containers without user namespaces, have no sandbox to offer; what is opened is this project's own.
+        for sandbox in ([[]] if os.geteuid() else []) + [["--no-sandbox"]]:
+            self.start(sandbox)
+            try:
+                self.call("Browser.getVersion")
+                return
+            except (Failed, OSError) as error:
+                failure = error
+                self.close()
+        raise failure
+
+    def start(self, more):
         self.profile = tempfile.mkdtemp(prefix="fathom-page-")
+        self.buffer, self.next_id = b"", 0
         to_read, self.to = os.pipe()
         self.answers, from_write = os.pipe()
         # Not 3 or 4 themselves, so that neither is overwritten before it is moved there.
@@ -45,15 +59,10 @@ class Browser:
             "--disable-dev-shm-usage", "--disable-extensions", "--disable-background-networking", "--disable-component-update",
             "--hide-scrollbars", "--force-color-profile=srgb", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ]
-        if os.geteuid() == 0:
-            options.append("--no-sandbox")
-        self.process = subprocess.Popen([find_chromium(), *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        self.process = subprocess.Popen([find_chromium(), *options, *more], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, pass_fds=(3, 4), preexec_fn=move)
         for fd in (to_read, from_write, to_high, from_high):
             os.close(fd)
-        self.buffer = b""
-        self.next_id = 0
-        self.pages = {}
 
     def close(self):
         try:

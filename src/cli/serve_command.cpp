@@ -117,13 +117,14 @@ class Serve {
   explicit Serve(const ServeFlags& flags) : f_(flags), model_(flags.model), served_(Describe(flags, model_)) {}
 
   int Run() {
-    GracefulInterrupt interrupt;  // from here on: a signal while the model loads ends it all the same
+    const std::vector<std::string> keys = Keys();
     MakeEngine();
+    GracefulInterrupt interrupt;  // until here a signal ends the program at once
     engine::EngineThread thread(*engine_);
     std::unique_ptr<server::AccessLog> log;
     if (!f_.no_log) log = std::make_unique<server::AccessLog>(f_.log_file);
     server::Server api(served_, *engine_, thread, log.get(),
-                       {.api_keys = Keys(),
+                       {.api_keys = keys,
                         .cors_origin = f_.cors_origin == "none" ? "" : f_.cors_origin,
                         .version = FATHOM_VERSION,
                         .page = !f_.no_page});

@@ -3,8 +3,8 @@
 transformers. Prints the scores of both and the largest difference of a log-likelihood.
 
 The tasks lie in tests/clients/lm_eval: multiple choice (story endings written for it), the last word of passages,
-perplexity of passages, greedy continuations; the passages are the held-out text of the shipped model. All compute in
-float32 by default, so scores must agree but for rounding; the exit code is 1 if they do not.
+perplexity of passages, greedy continuations; the passages are the held-out text of the shipped model. Both compute in
+float32 by default, so log-likelihoods must agree but for rounding; the exit code is 1 if they do not.
 
 usage: compare_lm_eval.py [--model models/story-16m] [--compute f32] [--concurrent 8]
 needs: lm_eval[api], torch, transformers
@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,10 +25,10 @@ TASKS = SOURCE / "tests/clients/lm_eval"
 sys.path.insert(0, str(SOURCE / "tests/clients"))
 from harness import Server  # noqa: E402
 
-# Of a whole passage's log-likelihood, some 300 sums of float32 each: |logit| < 40 with 2^-24 and about sqrt(1000)
-# roundings in a row, per token 1e-4 at most.
-TOKEN_TOLERANCE = 1e-4
-TOKENS = 350
+# Of a log-likelihood, a sum over up to 350 tokens in float32. Where two experts' scores differ by less than float32
+# resolves, engines choose differently and one token's probability moves by a percent or ten: that is allowed to one in a
+# hundred.
+TOLERANCE, APART = 1e-3, 0.01
 
 
 def write_tasks(folder, heldout):
@@ -81,8 +82,7 @@ def main():
     parser.add_argument("--compute", default="f32", help="of fathom")
     parser.add_argument("--dtype", default="float32", help="of transformers")
     parser.add_argument("--concurrent", type=int, default=8)
-    parser.add_argument("--tolerance", type=float, default=TOKEN_TOLERANCE * TOKENS,
-                        help="of a log-likelihood; 0.035 suits float32")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of a log-likelihood")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for lm_eval's own output")
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -96,7 +96,7 @@ def main():
                 "num_concurrent": args.concurrent, "max_retries": 1})
         theirs = evaluate(folder, "transformers", "hf", {"pretrained": args.model, "dtype": args.dtype,
                                                          "max_length": 1024})
-    failed = False
+    failed, compared, beyond = False, 0, 0
     print(f"{'task':<16}{'score':<18}{'fathom serve':>14}{'transformers':>14}")
     for task in sorted(ours):
         for key, value in ours[task]["scores"].items():
@@ -104,13 +104,15 @@ def main():
         pairs = list(zip(ours[task]["samples"], theirs[task]["samples"]))
         apart = [abs(x - y) for a, b in pairs for x, y in zip(numbers(a), numbers(b))]
         if apart:
-            print(f"{'':<16}largest difference of {len(apart)} log-likelihoods: {max(apart):.6f}")
-            failed |= max(apart) > args.tolerance
+            wrong = sum(difference > args.tolerance for difference in apart)
+            print(f"{'':<16}{len(apart)} log-likelihoods: median difference {statistics.median(apart):.1e}, largest "
+                  f"{max(apart):.1e}, {wrong} beyond {args.tolerance}")
+            compared, beyond = compared + len(apart), beyond + wrong
         else:
             same = sum(a == b for a, b in pairs)
             print(f"{'':<16}{same} of {len(pairs)} answers are the same text")
             failed |= same < len(pairs)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed or beyond > APART * compared else 0)
 
 
 if __name__ == "__main__":

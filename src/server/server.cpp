@@ -52,6 +52,8 @@ Server::Server(const ServedModel& model, const engine::Engine& engine, engine::E
       context_{.metrics = metrics_, .log = log, .cors_origin = options_.cors_origin},
       work_(kWorkers, kMaxBodiesWaiting) {}
 
+Server::~Server() { thread_.Stop(); }
+
 void Server::Handle(net::HttpRequest request, std::shared_ptr<net::Exchange> exchange) {
   const auto matches = [&](const Route& r) {
     return r.path.back() == '/' ? request.path.size() >= r.path.size() && request.path.rfind(r.path, 0) == 0

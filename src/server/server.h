@@ -38,6 +38,7 @@ class Server {
   // All must outlive the server, `log` may be null. `engine` is only asked for what does not change.
   Server(const ServedModel& model, const engine::Engine& engine, engine::EngineThread& thread, AccessLog* log,
          ServerOptions options);
+  ~Server();  // stops the engine's thread, whose listeners are this server's
 
   void Handle(net::HttpRequest request, std::shared_ptr<net::Exchange> exchange);
   // From now on /health and what needs the engine answer 503.

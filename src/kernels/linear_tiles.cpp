@@ -25,7 +25,8 @@ namespace fathom::kernels {
 namespace {
 
 constexpr int64_t kDotRows = 8;
-constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
+constexpr int64_t kDotRowsCodes = 16;    // E4M3 on bf16 units: widening in registers beats widening into a block
+constexpr int64_t kStreamCodesFrom = 5;  // and from here on turning the codes beats passing by them several times
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
 constexpr int64_t kBlockRows = 128;                                       // packed form: rows of W in a task
@@ -167,7 +168,8 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
   const Range range = BlockRange(w, plan.block_rows, block);
   const bool direct = job.y_dtype == DType::kF32 && !job.accumulate;
   const bool scaled = w.dtype == DType::kF8E4M3;
-  void (*dot)(const Dot&) = in.bf16 && fixed_form     ? (scaled ? tiles.stream_e4m3 : tiles.stream_bf16)
+  const bool stream = in.bf16 && tiles.stream_bf16 && (fixed_form || (scaled && in.m >= kStreamCodesFrom));
+  void (*dot)(const Dot&) = stream                    ? (scaled ? tiles.stream_e4m3 : tiles.stream_bf16)
                             : in.bf16                 ? (scaled ? tiles.dot_bf16_e4m3 : tiles.dot_bf16_bf16)
                             : scaled                  ? tiles.dot_f32_e4m3
                             : w.dtype == DType::kBF16 ? tiles.dot_f32_bf16

@@ -79,8 +79,8 @@ struct LinearArgs {
   std::span<const LinearJob> jobs;
   Compute compute = Compute::kF32;
   // A row of y is the same to the bit however many rows a job has. Otherwise the order of its sums may depend on m:
-  // what is fastest for one row is not for a thousand. Few rows pay for it, with bf16 products little (docs/kernels.md);
-  // many rows are summed as they always are.
+  // what is fastest for one row is not for a thousand. Few rows pay for it, with bf16 products little
+  // (docs/kernels.md); many rows are summed as they always are.
   bool fixed_form = false;
 };
 void Linear(Context& ctx, Arena& scratch, const LinearArgs& args);

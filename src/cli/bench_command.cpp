@@ -10,6 +10,7 @@
 
 #include "cli/bench_model.h"
 #include "cli/bench_serve.h"
+#include "cli/bench_speculation.h"
 #include "cli/bench_train.h"
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
@@ -28,6 +29,8 @@ struct BenchFlags {
   std::string dtype = "auto";
   BenchPlan plan;
   TrainBenchPlan train_plan;
+  bool speculation = false;
+  SpeculationBenchPlan speculation_plan;
   bool json = false, no_decode = false, no_prefill = false, train = false;
 };
 
@@ -273,8 +276,42 @@ int RunTrain(const BenchFlags& o) {
   return 0;
 }
 
+int RunSpeculation(const BenchFlags& o) {
+  LoadedModel model(o.model);
+  const SpeculationBenchResult r = RunSpeculationBench(model, o.speculation_plan);
+  if (o.json) {
+    Print(nlohmann::ordered_json{{"machine", {{"cpu", CpuName()}, {"threads", model.ctx().pool.size()}}},
+                                 {"commit", BuildCommit()},
+                                 {"drafts", o.speculation_plan.drafts},
+                                 {"acceptance", r.acceptance},
+                                 {"token_s", r.token_seconds},
+                                 {"verify_s", r.verify_seconds},
+                                 {"draft_s", r.draft_seconds},
+                                 {"tokens_per_s", {{"plain", r.plain_rate}, {"speculative", r.speculative_rate}}},
+                                 {"speedup", r.speedup()},
+                                 {"bound", r.bound()},
+                                 {"fraction_of_bound", r.speedup() / r.bound()}}
+              .dump(2) +
+          "\n");
+    return 0;
+  }
+  const int64_t k = o.speculation_plan.drafts;
+  std::string t = fmt::format("model    {}; {}\n", o.model.model, model.Description());
+  t += fmt::format("machine  {}; commit {}\n", CpuName(), BuildCommit());
+  t += fmt::format("plain    {:8.1f} tokens/s   t1 {:.3f} ms a token\n", r.plain_rate, r.token_seconds * 1e3);
+  t += fmt::format("drafts   {:8.1f} tokens/s   t{} {:.3f} ms a step of {} rows, td {:.3f} ms a draft\n",
+                   r.speculative_rate, k + 1, r.verify_seconds * 1e3, k + 1, r.draft_seconds * 1e3);
+  t += fmt::format("kept     {} of {} drafts ({}), {:.2f} tokens a step\n", r.accepted, r.drafted,
+                   Percent(r.acceptance), 1 + r.kept_per_step);
+  t += fmt::format("speed-up {:.2f}, {} of the bound {:.2f} = (1 + kept a step) t1 / (t{} + {}td)\n", r.speedup(),
+                   Percent(r.speedup() / r.bound()), r.bound(), k + 1, k == 1 ? "" : fmt::format("{} ", k));
+  Print(t);
+  return 0;
+}
+
 int RunCommand(BenchFlags o) {
   if (o.train) return RunTrain(o);
+  if (o.speculation) return RunSpeculation(o);
   Subject s;
   Load(o, s);
   if (o.no_decode) o.plan.contexts.clear();
@@ -346,6 +383,15 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->type_name("NAME")
       ->capture_default_str();
+  c->add_flag("--speculation", o->speculation,
+              "Decoding with drafts of the model's MTP module beside decoding without");
+  c->add_option("--drafts", o->speculation_plan.drafts, "Tokens drafted ahead")
+      ->check(CLI::Range(1, 8))
+      ->capture_default_str();
+  c->add_option("--prompt", o->speculation_plan.prompt, "What the speculative answers continue")->capture_default_str();
+  c->add_option("--temperature", o->speculation_plan.temperature, "Of the speculative answers")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   c->add_flag("--full-recompute", o->train_plan.full_recompute, "Keep only each block's input for backward");
   c->add_flag("--json", o->json, "One JSON object instead of tables");
   c->footer(
@@ -355,6 +401,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "  fathom bench models/story-16m\n"
       "  fathom bench configs/models/bench-773m.json --batch 1 --context 0,4096\n"
       "  fathom bench configs/models/bench-train-106m.json --train\n"
+      "  fathom bench models/story-16m --speculation\n"
       "  fathom bench MODEL --json > result.json\n"
       "  fathom bench serve http://127.0.0.1:8080 --concurrency 8\n");
   c->callback([o, serve, &exit_code] {

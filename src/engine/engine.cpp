@@ -87,14 +87,13 @@ void Engine::State::Check(const Request& r) const {
     }
   };
   for (int32_t id : r.prompt) check_id(id, "token id out of range");
-  for (const auto& [id, bias] : r.sampling.logit_bias) check_id(id, "token id of logit_bias out of range");
-  Validate(r.sampling);
+  Validate(r.sampling, transformer_.config().vocab_size);
 }
 
 RequestId Engine::State::Add(Request request, Listener listener) {
   Check(request);
   auto s = std::make_unique<Sequence>(next_id_++, std::move(request), std::move(listener), pool_, options.max_context);
-  s->sampler.emplace(s->request.sampling, s->request.prompt, transformer_.config().vocab_size);
+  s->sampler.emplace(s->request.sampling, s->request.prompt, transformer_.config().vocab_size, ctx_.isa);
   stats_.prompt_tokens += s->prompt();
   const RequestId id = s->id;
   const auto at = std::upper_bound(waiting_.begin(), waiting_.end(), s, [](const auto& a, const auto& b) {
@@ -150,7 +149,7 @@ void Engine::State::Release(Sequence& s) {
   while (!s.table.blocks().empty()) {
     const size_t i = s.table.blocks().size() - 1;
     const int32_t block = s.table.Pop();
-    if (i >= s.nodes.size() || tree_.Block(s.nodes[i]) != block) pool_.Give(block);
+    if (i >= s.nodes.size()) pool_.Give(block);
   }
   while (!s.nodes.empty()) {
     tree_.Release(s.nodes.back());
@@ -177,7 +176,12 @@ void Engine::State::Share(Sequence& s) {
     s.nodes.push_back(node);
     if (fresh) continue;
     if (drafts && !tree_.drafts(node)) {  // ours has the module's rows too: it is the better one
-      if (tree_.users(node) == 1) pool_.Give(tree_.Replace(node, own));
+      if (tree_.users(node) > 1) {        // as soon as the others have gone
+        tree_.Release(node);
+        s.nodes.pop_back();
+        return;
+      }
+      pool_.Give(tree_.Replace(node, own));
       continue;
     }
     s.table.Replace(i, tree_.Block(node));
@@ -244,16 +248,13 @@ bool Engine::State::HeldBack(size_t index, size_t candidates) const {
 std::vector<Engine::State::Item> Engine::State::Choose() {
   std::vector<SequenceState> running, waiting;
   for (const auto& s : running_) {
-    int64_t shared = 0;
-    for (size_t i = 0; i < s->nodes.size(); ++i)
-      shared += tree_.users(s->nodes[i]) > 1 && tree_.Block(s->nodes[i]) == s->table.blocks()[i] ? 1 : 0;
     running.push_back({.priority = s->request.priority,
                        .arrival = static_cast<int64_t>(s->id),
                        .cached = s->cached,
                        .pending = s->pending(),
                        .drafts = static_cast<int64_t>(s->drafts.size()),
                        .blocks = static_cast<int64_t>(s->table.blocks().size()),
-                       .shared = shared});
+                       .shared = tree_.Shared(s->nodes)});
   }
   const size_t candidates = std::min(waiting_.size(), kCandidates);
   const bool room = static_cast<int64_t>(running_.size()) < options.max_running;

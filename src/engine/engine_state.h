@@ -19,7 +19,7 @@ inline double Seconds(Clock::time_point from, Clock::time_point to) {
 }
 
 // From its arrival to its end. Invariants: rows [0, cached) of the table are those of tokens [0, cached); the first
-// nodes.size() blocks of the table are full, and the tree knows their tokens (it owns those whose number is its own).
+// nodes.size() blocks of the table are full and belong to the tree.
 struct Sequence {
   Sequence(RequestId number, Request asked, Listener heard, const LatentPool& pool, int64_t positions)
       : id(number),

@@ -34,11 +34,11 @@ void AddDraftSlice(std::vector<model::SequenceSlice>& slices, const Sequence& s,
   slices.push_back({.row = row, .tokens = count, .position = begin - s.draft_base, .caches = s.draft_caches});
 }
 
-Token WithLogprobs(int32_t id, std::span<const float> logits, int64_t top) {
-  const double sum = LogSumExp(logits);
+Token WithLogprobs(int32_t id, std::span<const float> logits, int64_t top, Isa isa) {
+  const double sum = LogSumExp(logits, isa);
   return {.id = id,
           .logprob = static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - sum),
-          .top = TopLogprobs(logits, sum, top)};
+          .top = TopLogprobs(logits, sum, top, isa)};
 }
 
 }  // namespace
@@ -99,7 +99,12 @@ void Engine::State::Compute(std::vector<Item>& items) {
     Item& item = items[static_cast<size_t>(i)];
     if (item.logits >= 0) ChooseTokens(item, logits + item.logits * v);
   });
-  if (only_answers) gain_.AddStep(rows, Seconds(begin, Clock::now()));
+  if (only_answers) {
+    const double seconds = Seconds(begin, Clock::now());
+    gain_.AddStep(rows, seconds);
+    stats_.decode_seconds += seconds;
+    ++stats_.decode_steps;
+  }
   stats_.rows += rows;
 
   for (Item& item : items) {
@@ -122,7 +127,8 @@ void Engine::State::ChooseTokens(Item& item, float* logits) {
     const bool wanted = s.request.logprobs >= 0;
     if (wanted) plain.assign(row.begin(), row.end());
     const Verified next = Verify(*s.sampler, row, draft, How(s));
-    item.chosen.push_back(wanted ? WithLogprobs(next.id, plain, s.request.logprobs) : Token{.id = next.id, .top = {}});
+    item.chosen.push_back(wanted ? WithLogprobs(next.id, plain, s.request.logprobs, ctx_.isa)
+                                 : Token{.id = next.id, .top = {}});
     if (!next.kept) return;
     ++item.kept;
   }
@@ -173,9 +179,9 @@ void Engine::State::ShowPrompt(const model::Env& env, const Item& item, const fl
     transformer_.Head(env, normed + row * d, n, logits);
     std::vector<Token> tokens(static_cast<size_t>(n));
     ctx_.pool.ParallelFor(n, [&](int64_t i, int) {
-      tokens[static_cast<size_t>(i)] =
-          WithLogprobs(s.request.prompt[static_cast<size_t>(s.prompt_shown + i)],
-                       std::span(logits + i * v, static_cast<size_t>(v)), std::max<int64_t>(s.request.logprobs, 0));
+      tokens[static_cast<size_t>(i)] = WithLogprobs(s.request.prompt[static_cast<size_t>(s.prompt_shown + i)],
+                                                    std::span(logits + i * v, static_cast<size_t>(v)),
+                                                    std::max<int64_t>(s.request.logprobs, 0), ctx_.isa);
     });
     s.prompt_shown += n;
     if (s.listener.on_prompt) s.listener.on_prompt(tokens);
@@ -260,7 +266,12 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
     drafting.resize(static_cast<size_t>(kept));
     if (kept > 0) transformer_.MtpForward(env, 1, {ids, slices}, states, out);
   }
-  if (only_answers && rounds > 0) gain_.AddDraft(sequences, Seconds(begin, Clock::now()) / static_cast<double>(rounds));
+  if (only_answers && rounds > 0) {
+    const double seconds = Seconds(begin, Clock::now());
+    gain_.AddDraft(sequences, seconds / static_cast<double>(rounds));
+    stats_.draft_round_seconds += seconds;
+    stats_.draft_rounds += rounds;
+  }
 }
 
 void Engine::State::RecordExperts(const std::vector<Item>& items, const std::vector<std::vector<int32_t>>& ids) {

@@ -90,7 +90,7 @@ constexpr double kLatest = 0.125;        // weight of a new time in its mean
 constexpr double kOutcomes = 200;        // drafts that the acceptance remembers
 constexpr double kForgetful = 1 / 500.;  // of what it remembers it forgets in a step, so that a choice against drafts
                                          // is tried again
-constexpr double kExpected = 0.8, kExpectedWeight = 4;  // acceptance before any outcome (V3 report: 0.85 to 0.9)
+constexpr double kExpected = 0.8, kExpectedWeight = 16;  // acceptance before any outcome (V3 report: 0.85 to 0.9)
 
 }  // namespace
 

@@ -114,10 +114,11 @@ class Server:
         return metrics_of(self.get("/metrics")[2].decode())
 
     def resident_bytes(self):
+        """Its own memory: the mapped model comes and goes as the system likes."""
         if not self.process:
             return 0
         for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
         return 0
 

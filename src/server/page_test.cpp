@@ -1,5 +1,6 @@
 #include "server/page.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <zlib.h>
@@ -60,7 +61,7 @@ TEST(Page, WhatFilesNameIsThere) {
     if (file.path.substr(0, 5) == "/lib/") continue;
     const std::string text = Text(file);
     for (std::sregex_iterator it(text.begin(), text.end(), named), end; it != end; ++it) {
-      const std::string name = std::filesystem::path("/" + (*it)[1].str()).lexically_normal().string();
+      const std::string name = (std::filesystem::path("/") / (*it)[1].str()).lexically_normal().string();
       EXPECT_NE(FindPageFile(name), nullptr) << file.path << " names " << (*it)[1];
       ++names;
     }
@@ -73,7 +74,7 @@ TEST(Page, FormulasHaveTheirFonts) {
   const std::regex font("url\\((fonts/[A-Za-z0-9_-]+\\.woff2)\\)");
   size_t fonts = 0;
   for (std::sregex_iterator it(style.begin(), style.end(), font), end; it != end; ++it, ++fonts) {
-    const PageFile* file = FindPageFile("/lib/" + (*it)[1].str());
+    const PageFile* file = FindPageFile(fmt::format("/lib/{}", (*it)[1].str()));
     ASSERT_NE(file, nullptr) << (*it)[1];
     EXPECT_FALSE(file->gzip);
     EXPECT_THAT(std::string(file->bytes), StartsWith("wOF2"));

@@ -95,7 +95,7 @@ def measure(engine, args, clients, seed):
 def engines_of(args):
     threads, length = str(args.threads), args.prompt + args.output
     most = max(args.clients)
-    context = length + 64
+    context = length + 320  # fathom bench serve tries a server out with a prompt of its own first
     for variant in args.fathom_variant or [""]:
         name, _, options = variant.partition("=")
         yield (f"fathom{' ' + name if name else ''}",

@@ -190,7 +190,9 @@ TEST_F(EngineTest, InvariantModeGivesTheSameBits) {
   for (const Case& c : cases) {
     Engine engine(ctx_, transformer_, c.options);
     EXPECT_EQ(Hear(engine, requests), expected) << c.name;
-    EXPECT_EQ(Hear(engine, requests), expected) << c.name << ", a second time";
+    if (&c == cases) {
+      EXPECT_EQ(Hear(engine, requests), expected) << "with all prompts cached";
+    }
     if (c.options.cache_tokens == 320) {
       EXPECT_GT(engine.stats().preemptions, 0) << c.name;
     }

@@ -31,7 +31,7 @@ struct ServeFlags {
                            cors_origin = "*";
   std::vector<std::string> api_keys, names;
   int port = 8080;
-  int64_t ctx_size = 0, cache_tokens = 0, max_running = 64, max_waiting = 1024, step_tokens = 0, prompt_tokens = 256,
+  int64_t ctx_size = 0, cache_tokens = 0, max_running = 64, max_waiting = 1024, step_tokens = 0, prompt_tokens = 512,
           drafts = -1, max_body_mib = 32, max_connections = 4096;
   double drain_seconds = 30;
   bool no_prefix_cache = false, batch_invariant = false, no_log = false, no_page = false;

@@ -30,7 +30,7 @@ struct EngineOptions {
   int64_t cache_tokens = 0;         // positions of all sequences together; at least max_context. 0: max_context
   int64_t max_running = 64;         // sequences in a step
   int64_t step_tokens = 0;          // rows of a step; 0: by memory, 2048 at most
-  int64_t prompt_tokens = 256;      // of them for prompts while sequences decode
+  int64_t prompt_tokens = 512;      // of them for prompts while sequences decode
   int64_t max_waiting = 0;          // requests that EngineThread lets wait; 0: any number
   bool prefix_cache = true;
   // The same request gives the same tokens whatever else runs, and whether its prefix was cached or not. Sampled

@@ -364,7 +364,7 @@ TEST_F(EngineTest, RecordsTheExpertsOfEveryToken) {
   }
 }
 
-TEST_F(EngineTest, ManyClientsAtOnce) {
+TEST_F(EngineTest, AThreadServesManyClients) {
   Engine engine(ctx_, transformer_, {.max_context = 256, .cache_tokens = 768, .max_running = 6, .drafts = 1});
   std::atomic<int> finished{0}, cancelled{0};
   constexpr int kClients = 4, kEach = 6;
@@ -392,7 +392,7 @@ TEST_F(EngineTest, ManyClientsAtOnce) {
   ExpectIdle(engine);
 }
 
-TEST_F(EngineTest, StoppingCancelsWhatRuns) {
+TEST_F(EngineTest, StoppingTheThreadCancelsWhatRuns) {
   Engine engine(ctx_, transformer_, {.max_context = 900, .max_waiting = 2});
   std::atomic<int> cancelled{0};
   const Listener listener{.on_token = {}, .on_prompt = {}, .on_finish = [&](const Answer& a) {

@@ -290,7 +290,8 @@ int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute,
   const auto plan = [&](std::span<const SequenceSlice> slices) {
     const int64_t tokens = slices.back().row + slices.back().tokens;
     const Step step{std::span(ids).first(static_cast<size_t>(tokens)), slices};
-    const Env env{.ctx = ctx, .arena = planner, .compute = compute, .attention_form = sizes.form, .fixed_form = sizes.fixed_form};
+    const Env env{
+        .ctx = ctx, .arena = planner, .compute = compute, .attention_form = sizes.form, .fixed_form = sizes.fixed_form};
     ArenaScope scope(planner);
     float* hidden = planner.Take<float>(tokens * c.hidden_size);
     transformer.Forward(env, step, hidden);
@@ -326,7 +327,11 @@ int64_t PlanArena(const Transformer& transformer, Context& ctx, Compute compute,
   many.clear();
   const int64_t few = std::min(sizes.rows, sizes.positions);
   for (int64_t i = 0; (i + 1) * few <= sizes.tokens && i < sizes.sequences; ++i)
-    many.push_back({.row = i * few, .tokens = few, .position = sizes.positions - few, .form = AttentionForm::kAbsorbed, .caches = {}});
+    many.push_back({.row = i * few,
+                    .tokens = few,
+                    .position = sizes.positions - few,
+                    .form = AttentionForm::kAbsorbed,
+                    .caches = {}});
   if (!many.empty()) plan(many);
   return planner.HighWater();
 }

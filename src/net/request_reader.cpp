@@ -12,6 +12,7 @@ using ErrorCode = boost::beast::error_code;
 
 // A string that grows by what has come. Beast's own reserves what Content-Length promises, so that a few clients who
 // promise much and send nothing would take all memory.
+// NOLINTBEGIN(readability-identifier-naming): Beast asks for these names.
 struct GrowingBody {
   using value_type = std::string;
   class reader {
@@ -37,6 +38,7 @@ struct GrowingBody {
     value_type& body_;
   };
 };
+// NOLINTEND(readability-identifier-naming)
 
 // The path of "/a%20b?c", and of the absolute form that proxies use. False for what is no path.
 bool SplitTarget(std::string_view target, std::string* path, std::string* query) {

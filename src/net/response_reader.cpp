@@ -11,6 +11,7 @@ namespace http = boost::beast::http;
 using ErrorCode = boost::beast::error_code;
 
 // A body that is handed on instead of kept.
+// NOLINTBEGIN(readability-identifier-naming): Beast asks for these names.
 struct PassedBody {
   struct value_type {
     const std::function<void(std::string_view)>* sink = nullptr;
@@ -38,6 +39,7 @@ struct PassedBody {
     value_type& body_;
   };
 };
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace
 

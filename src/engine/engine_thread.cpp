@@ -1,6 +1,6 @@
 #include "engine/engine_thread.h"
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -27,6 +27,7 @@ struct EngineThread::Shared {
   RequestId next = 1;
   int64_t open = 0;  // submitted and not finished
   bool draining = false, stopping = false;
+  bool telling = false;  // a listener hears of its end
   std::thread thread;
 
   // Of the thread alone: the engine's number for ours.
@@ -39,10 +40,16 @@ struct EngineThread::Shared {
 void EngineThread::Shared::Start(New n) {
   const RequestId id = n.id;
   n.listener.on_finish = [this, id, on_finish = std::move(n.listener.on_finish)](const Answer& a) {
+    {
+      const std::lock_guard lock(mutex);
+      stats = engine.stats();  // whoever has the answer finds it counted, and its place free
+      --open;
+      telling = true;
+    }
     if (on_finish) on_finish(a);
     numbers.erase(id);
     const std::lock_guard lock(mutex);
-    --open;
+    telling = false;
   };
   numbers[id] = engine.Add(std::move(n.request), std::move(n.listener));
 }
@@ -105,7 +112,7 @@ void EngineThread::Cancel(RequestId id) {
 EngineStats EngineThread::stats() const {
   const std::lock_guard lock(shared_->mutex);
   EngineStats stats = shared_->stats;
-  stats.waiting += static_cast<int64_t>(shared_->added.size());
+  stats.waiting = std::max<int64_t>(shared_->open - stats.running, 0);  // those on their way to the engine too
   return stats;
 }
 
@@ -118,7 +125,7 @@ bool EngineThread::Drain(double seconds) {
   Shared& s = *shared_;
   std::unique_lock lock(s.mutex);
   s.draining = true;
-  return s.idle.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return s.open == 0; });
+  return s.idle.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return s.open == 0 && !s.telling; });
 }
 
 void EngineThread::Stop() {

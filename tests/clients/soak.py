@@ -146,8 +146,8 @@ def run(args, server):
     grown = server.resident_bytes() - warm
     if grown > GROWTH_BYTES and not args.sanitized:
         load.problems.append(f"memory grew by {grown / 1e6:.0f} MB after the first {part:.0f} s")
-    for name in ("answered", "refused", "left"):
-        load.expect(load.count[name] > 0, f"no request was {name}")
+    for name in ("answered", "refused", "left"):  # a sanitized program answers too few for every kind to be sure
+        load.expect(load.count[name] > 0 or args.sanitized and name != "answered", f"no request was {name}")
     return load
 
 

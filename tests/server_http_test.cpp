@@ -343,7 +343,12 @@ TEST(ServerThread, SmallEndpoints) {
   EXPECT_NE(page.Header("Content-Security-Policy").find("default-src 'self'"), std::string::npos);
   EXPECT_EQ(s.Ask("GET", "/", "", {{"If-None-Match", page.Header("ETag")}}).status, 304);
   s.Post("/v1/completions", Completion(4));
-  const Reply metrics = s.Ask("GET", "/metrics");
+  // The answer itself is counted when it is on its way: the client may be faster.
+  Reply metrics;
+  EXPECT_TRUE(net::Eventually([&] {
+    metrics = s.Ask("GET", "/metrics");
+    return metrics.body.find("route=\"/v1/completions\"") != std::string::npos;
+  }));
   EXPECT_EQ(metrics.Header("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
   for (const char* line : {"fathom:generation_tokens_total{model_name=\"story\"} 4\n",
                            "fathom:request_success_total{model_name=\"story\",finished_reason=\"length\"} 1\n",

@@ -85,8 +85,7 @@ std::unique_ptr<engine::Engine> MakeEngine(LoadedModel& model, int64_t sequences
   o.compute = model.compute();
   o.cache_dtype = model.cache_dtype();
   o.max_running = std::clamp<int64_t>(sequences, 1, kMaxBatch);
-  const int64_t blocks = (o.max_context + engine::kBlockTokens - 1) / engine::kBlockTokens;
-  o.cache_tokens = o.max_running * blocks * engine::kBlockTokens;
+  o.cache_tokens = o.max_running * engine::BlocksFor(o.max_context) * engine::kBlockTokens;
   o.prompt_tokens = INT32_MAX;  // nobody waits for a single token
   if (o.drafts < 0) o.drafts = model.transformer().mtp_depth() > 0 ? 1 : 0;
   o.verification = engine::Verification::kCoupled;

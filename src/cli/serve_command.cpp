@@ -51,8 +51,6 @@ DType CacheType(const std::string& name, const LoadedModel& model) {
   throw Error("unknown --cache-dtype", name, "f32, bf16 or fp8");
 }
 
-int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
 int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint) {
   int64_t bytes = 0;
   checkpoint.ForEachParam(
@@ -86,9 +84,9 @@ CacheSize PlanCache(const ServeFlags& f, const LoadedModel& model, DType dtype, 
     const int64_t fits = spare / token_bytes / kUnit * kUnit;
     if (f.ctx_size == 0)
       size.ctx_size = std::min(size.ctx_size, std::max<int64_t>(fits, std::min<int64_t>(limit, 4096)));
-    size.tokens = std::clamp(fits, size.ctx_size, RoundUp(size.ctx_size, kUnit) * f.max_running);
+    size.tokens = std::clamp(fits, size.ctx_size, engine::BlocksFor(size.ctx_size) * kUnit * f.max_running);
   }
-  size.tokens = RoundUp(size.tokens, kUnit);
+  size.tokens = engine::BlocksFor(size.tokens) * kUnit;
   return size;
 }
 

@@ -13,8 +13,6 @@ constexpr int64_t kArenaBudget = int64_t{1} << 30;  // what a step's activations
 constexpr int64_t kLargestStep = 2048, kSmallestStep = 64;
 constexpr size_t kCandidates = 64;  // waiting sequences that a step looks at
 
-int64_t Blocks(int64_t positions) { return (positions + kBlockTokens - 1) / kBlockTokens; }
-
 int64_t Plan(Context& ctx, const model::Transformer& t, const EngineOptions& o) {
   model::StepSizes sizes{.tokens = o.step_tokens,
                          .sequences = o.max_running,
@@ -38,7 +36,7 @@ EngineOptions Complete(Context& ctx, const model::Transformer& t, EngineOptions 
     throw Error("the model has no multi-token-prediction module", "num_nextn_predict_layers: 0",
                 "a model with one, or no drafts", "--drafts 0");
   }
-  o.cache_tokens = std::max(Blocks(o.cache_tokens), Blocks(o.max_context)) * kBlockTokens;
+  o.cache_tokens = BlocksFor(std::max(o.cache_tokens, o.max_context)) * kBlockTokens;
   if (o.batch_invariant) o.verification = Verification::kCoupled;
   const int64_t least = o.max_running * (1 + o.drafts);  // so that all sequences fit a step
   if (o.step_tokens <= 0) {
@@ -80,13 +78,13 @@ void Engine::State::Check(const Request& r) const {
                 fmt::format("at most {} (--ctx-size)", options.max_context),
                 "shorten the prompt or raise --ctx-size, up to the model's max_position_embeddings");
   }
-  const auto check_id = [&](int32_t id, const char* what) {
+  for (int32_t id : r.prompt) {
     if (id < 0 || id >= transformer_.config().vocab_size) {
-      throw Error(what, fmt::format("{}", id), fmt::format("0 to {}", transformer_.config().vocab_size - 1),
+      throw Error("token id out of range", fmt::format("{}", id),
+                  fmt::format("0 to {}", transformer_.config().vocab_size - 1),
                   "the tokenizer may belong to another model");
     }
-  };
-  for (int32_t id : r.prompt) check_id(id, "token id out of range");
+  }
   Validate(r.sampling, transformer_.config().vocab_size);
 }
 
@@ -95,6 +93,8 @@ RequestId Engine::State::Add(Request request, Listener listener) {
   auto s = std::make_unique<Sequence>(next_id_++, std::move(request), std::move(listener), pool_, options.max_context);
   s->sampler.emplace(s->request.sampling, s->request.prompt, transformer_.config().vocab_size, ctx_.isa);
   stats_.prompt_tokens += s->prompt();
+  // Nothing is asked for but that the prompt is read, and nobody looks at it.
+  if (s->request.max_tokens <= 0 && !s->request.prompt_logprobs) Finish(*s, FinishReason::kLength);
   const RequestId id = s->id;
   const auto at = std::upper_bound(waiting_.begin(), waiting_.end(), s, [](const auto& a, const auto& b) {
     return a->request.priority > b->request.priority;
@@ -123,8 +123,6 @@ void Engine::State::Reap() {
   for (auto* list : {&running_, &waiting_}) {
     for (auto& s : *list) {
       if (s->cancelled && !s->finished) Finish(*s, FinishReason::kCancelled);
-      // Nothing is asked for but that the prompt is read, and nobody looks at it.
-      if (s->request.max_tokens <= 0 && !s->request.prompt_logprobs && !s->finished) Finish(*s, FinishReason::kLength);
     }
     const auto over = std::stable_partition(list->begin(), list->end(), [](const auto& s) { return !s->finished; });
     std::vector<std::unique_ptr<Sequence>> done(std::make_move_iterator(over), std::make_move_iterator(list->end()));
@@ -225,13 +223,12 @@ void Engine::State::Preempt(Sequence& s) {
 
 // Another sequence computes, or will compute before this one, a block that both begin with and the tree does not have
 // yet: better to wait for it than to compute it twice.
-bool Engine::State::HeldBack(size_t index, size_t candidates) const {
+bool Engine::State::HeldBack(size_t index, int64_t found) const {
   const Sequence& s = *waiting_[index];
   const int64_t reusable = Reusable(s) / kBlockTokens * kBlockTokens;
-  const int64_t found = s.cached;  // set by Choose
   const auto shares = [&](const Sequence& other, int64_t computed) {
     if (other.request.cache_scope != s.request.cache_scope) return false;
-    const int64_t most = std::min({reusable, other.prompt() / kBlockTokens * kBlockTokens});
+    const int64_t most = std::min(reusable, other.prompt() / kBlockTokens * kBlockTokens);
     if (most <= found || computed >= most) return false;
     const auto end = s.tokens.begin() + found + kBlockTokens;
     return std::equal(s.tokens.begin(), end, other.tokens.begin());
@@ -239,7 +236,7 @@ bool Engine::State::HeldBack(size_t index, size_t candidates) const {
   for (const auto& r : running_) {
     if (r->pending() > 1 && r->cached < found + kBlockTokens && shares(*r, r->cached)) return true;
   }
-  for (size_t i = 0; i < std::min(index, candidates); ++i) {
+  for (size_t i = 0; i < index; ++i) {
     if (shares(*waiting_[i], 0)) return true;
   }
   return false;
@@ -259,23 +256,21 @@ std::vector<Engine::State::Item> Engine::State::Choose() {
   const size_t candidates = std::min(waiting_.size(), kCandidates);
   const bool room = static_cast<int64_t>(running_.size()) < options.max_running;
   for (size_t i = 0; room && i < candidates; ++i) {
-    Sequence& s = *waiting_[i];
-    int64_t unused = 0, found = 0;
+    const Sequence& s = *waiting_[i];
+    int64_t unused = 0, found = 0;  // blocks, positions
     for (PrefixTree::Node node :
          tree_.Match(s.request.cache_scope, std::span(s.tokens).first(static_cast<size_t>(Reusable(s))))) {
-      ++found;
+      found += kBlockTokens;
       if (tree_.users(node) == 0) ++unused;
     }
-    s.cached = found * kBlockTokens;
     waiting.push_back({.priority = s.request.priority,
                        .arrival = static_cast<int64_t>(s.id),
-                       .cached = s.cached,
-                       .pending = s.pending(),
+                       .cached = found,
+                       .pending = s.size() - found,
                        .found_unused = unused,
-                       .held_back = HeldBack(i, candidates)});
+                       .held_back = HeldBack(i, found)});
     if (static_cast<int64_t>(running.size() + i) >= options.max_running) break;
   }
-  for (size_t i = 0; i < waiting.size(); ++i) waiting_[i]->cached = 0;
   const Schedule schedule = PlanStep(running, waiting, blocks_left(),
                                      {.step_tokens = options.step_tokens,
                                       .prompt_tokens = options.prompt_tokens,
@@ -352,11 +347,6 @@ EngineStats Engine::State::Stats() const {
   s.waiting = static_cast<int64_t>(waiting_.size());
   s.blocks_cached = tree_.evictable();
   s.blocks_used = pool_.blocks() - pool_.free() - s.blocks_cached;
-  if (options.drafts > 0) {
-    s.plain_seconds = gain_.StepSeconds(1);
-    s.verify_seconds = gain_.StepSeconds(1 + options.drafts);
-    s.draft_seconds = gain_.DraftSeconds(1);
-  }
   return s;
 }
 

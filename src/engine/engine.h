@@ -55,7 +55,6 @@ struct EngineStats {
   int64_t finished[4] = {};                    // by FinishReason
   int64_t decode_steps = 0, draft_rounds = 0;  // steps without prompts, and drafts behind them
   double decode_seconds = 0, draft_round_seconds = 0;
-  double plain_seconds = 0, verify_seconds = 0, draft_seconds = 0;  // of a step of 1 row, of 1 + drafts, of a draft
 };
 
 using RequestId = uint64_t;

@@ -91,7 +91,7 @@ class Engine::State {
   void Finish(Sequence& s, FinishReason reason, std::optional<Error> error = std::nullopt);
   void Reap();
   std::vector<Item> Choose();
-  bool HeldBack(size_t index, size_t candidates) const;
+  bool HeldBack(size_t index, int64_t found) const;
   int64_t Reusable(const Sequence& s) const;
   void Admit(Sequence& s);
   void Preempt(Sequence& s);

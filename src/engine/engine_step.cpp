@@ -215,7 +215,7 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
   for (Item& item : items) {
     Sequence& s = *item.sequence;
     if (s.finished || !s.request.speculate) continue;
-    if (s.draft_cached != item.begin) s.BeginDrafts((item.begin + kBlockTokens - 1) / kBlockTokens * kBlockTokens);
+    if (s.draft_cached != item.begin) s.BeginDrafts(BlocksFor(item.begin) * kBlockTokens);
     const int64_t first = std::max(s.draft_cached, item.begin), n = s.cached - first;
     if (n <= 0) continue;
     std::copy_n(normed + (item.row + first - item.begin) * d, n * d, fed + rows * d);

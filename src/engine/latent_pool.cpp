@@ -1,9 +1,6 @@
 #include "engine/latent_pool.h"
 
 namespace fathom::engine {
-namespace {
-int64_t Blocks(int64_t positions) { return (positions + kBlockTokens - 1) / kBlockTokens; }
-}  // namespace
 
 LatentLayout LatentLayout::Of(const model::ModelConfig& config, int64_t layers, DType dtype) {
   FATHOM_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF8E4M3);
@@ -33,7 +30,7 @@ void LatentPool::Give(int32_t block) {
 }
 
 LatentTable::LatentTable(const LatentPool& pool, int64_t max_positions) : pool_(pool) {
-  data_.reserve(static_cast<size_t>(Blocks(max_positions)));
+  data_.reserve(static_cast<size_t>(BlocksFor(max_positions)));
   const LatentLayout& layout = pool.layout();
   for (int64_t l = 0; l < layout.layers; ++l) {
     caches_.push_back(layout.row);
@@ -62,7 +59,7 @@ void LatentTable::Replace(size_t index, int32_t block) {
 }
 
 LatentStore::LatentStore(const LatentLayout& layout, int64_t positions)
-    : pool_(layout, Blocks(positions)), table_(pool_, positions) {
+    : pool_(layout, BlocksFor(positions)), table_(pool_, positions) {
   for (int64_t b = 0; b < pool_.blocks(); ++b) table_.Push(pool_.Take());
 }
 

@@ -13,6 +13,7 @@
 namespace fathom::engine {
 
 inline constexpr int64_t kBlockTokens = 64;
+constexpr int64_t BlocksFor(int64_t positions) { return (positions + kBlockTokens - 1) / kBlockTokens; }
 
 // F32, BF16, or F8_E4M3 (the 656-byte row of FlashMLA: codes, a float32 scale each 128, rope part in BF16).
 struct LatentLayout {

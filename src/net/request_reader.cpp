@@ -1,8 +1,7 @@
 #include "net/request_reader.h"
 
-#include <boost/beast/http/parser.hpp>
-
 #include "core/error.h"
+#include "net/piece_body.h"
 
 namespace fathom::net {
 namespace {
@@ -12,33 +11,10 @@ using ErrorCode = boost::beast::error_code;
 
 // A string that grows by what has come. Beast's own reserves what Content-Length promises, so that a few clients who
 // promise much and send nothing would take all memory.
-// NOLINTBEGIN(readability-identifier-naming): Beast asks for these names.
-struct GrowingBody {
-  using value_type = std::string;
-  class reader {
-   public:
-    template <bool kIsRequest, class Fields>
-    reader(http::header<kIsRequest, Fields>&, value_type& body) : body_(body) {}
-    void init(const boost::optional<uint64_t>&, ErrorCode& error) { error = {}; }
-    template <class Buffers>
-    size_t put(const Buffers& buffers, ErrorCode& error) {
-      error = {};
-      size_t taken = 0;
-      for (auto it = boost::asio::buffer_sequence_begin(buffers); it != boost::asio::buffer_sequence_end(buffers);
-           ++it) {
-        const boost::asio::const_buffer piece = *it;
-        body_.append(static_cast<const char*>(piece.data()), piece.size());
-        taken += piece.size();
-      }
-      return taken;
-    }
-    void finish(ErrorCode& error) { error = {}; }
-
-   private:
-    value_type& body_;
-  };
+struct GrowingText {
+  std::string text;
+  void Take(std::string_view piece) { text.append(piece); }
 };
-// NOLINTEND(readability-identifier-naming)
 
 // The path of "/a%20b?c", and of the absolute form that proxies use. False for what is no path.
 bool SplitTarget(std::string_view target, std::string* path, std::string* query) {
@@ -57,7 +33,7 @@ bool SplitTarget(std::string_view target, std::string* path, std::string* query)
 }  // namespace
 
 struct RequestReader::State {
-  http::request_parser<GrowingBody> parser;
+  http::request_parser<PieceBody<GrowingText>> parser;
   size_t max_head;
   Status status = Status::kHead;
   int refusal = 0;
@@ -136,7 +112,7 @@ const std::string& RequestReader::reason() const { return state_->reason; }
 bool RequestReader::keep_alive() const { return state_->parser.get().keep_alive(); }
 bool RequestReader::http_1_0() const { return state_->parser.get().version() < 11; }
 bool RequestReader::expects_continue() const { return state_->expects_continue; }
-int64_t RequestReader::body_bytes() const { return static_cast<int64_t>(state_->parser.get().body().size()); }
+int64_t RequestReader::body_bytes() const { return static_cast<int64_t>(state_->parser.get().body().text.size()); }
 
 HttpRequest RequestReader::Take() {
   State& s = *state_;
@@ -149,7 +125,7 @@ HttpRequest RequestReader::Take() {
   for (const auto& field : message) {
     request.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
   }
-  request.body = std::move(message.body());
+  request.body = std::move(message.body().text);
   return request;
 }
 

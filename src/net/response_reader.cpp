@@ -1,8 +1,9 @@
 #include "net/response_reader.h"
 
-#include <boost/beast/http/parser.hpp>
 #include <limits>
 #include <optional>
+
+#include "net/piece_body.h"
 
 namespace fathom::net {
 namespace {
@@ -11,35 +12,12 @@ namespace http = boost::beast::http;
 using ErrorCode = boost::beast::error_code;
 
 // A body that is handed on instead of kept.
-// NOLINTBEGIN(readability-identifier-naming): Beast asks for these names.
-struct PassedBody {
-  struct value_type {
-    const std::function<void(std::string_view)>* sink = nullptr;
-  };
-  class reader {
-   public:
-    template <bool kIsRequest, class Fields>
-    reader(http::header<kIsRequest, Fields>&, value_type& body) : body_(body) {}
-    void init(const boost::optional<uint64_t>&, ErrorCode& error) { error = {}; }
-    template <class Buffers>
-    size_t put(const Buffers& buffers, ErrorCode& error) {
-      error = {};
-      size_t taken = 0;
-      for (auto it = boost::asio::buffer_sequence_begin(buffers); it != boost::asio::buffer_sequence_end(buffers);
-           ++it) {
-        const boost::asio::const_buffer piece = *it;
-        if (piece.size() > 0) (*body_.sink)({static_cast<const char*>(piece.data()), piece.size()});
-        taken += piece.size();
-      }
-      return taken;
-    }
-    void finish(ErrorCode& error) { error = {}; }
-
-   private:
-    value_type& body_;
-  };
+struct PassedOn {
+  const std::function<void(std::string_view)>* sink = nullptr;
+  void Take(std::string_view piece) const {
+    if (!piece.empty()) (*sink)(piece);
+  }
 };
-// NOLINTEND(readability-identifier-naming)
 
 }  // namespace
 
@@ -47,7 +25,7 @@ struct ResponseReader::State {
   size_t max_head;
   bool head_only;
   std::function<void(std::string_view)> on_body;
-  std::optional<http::response_parser<PassedBody>> parser;
+  std::optional<http::response_parser<PieceBody<PassedOn>>> parser;
   Status status = Status::kHead;
   std::string reason;
 

@@ -78,6 +78,7 @@ inline constexpr int64_t kFp8Block = 128;  // scale granularity: activations 1x1
 // (from the exponent bits; ceil(log2) in floating point is off by one within a few ulp of a power of two). Published
 // inference kernel.
 inline constexpr float kFp8AmaxFloor = 1e-4f;
+inline constexpr float kFp8TrainingFloor = 0x1p-100f;  // never reached by what training quantises but zeros
 float Fp8Scale(float amax, bool ue8m0, float floor = kFp8AmaxFloor);
 
 }  // namespace fathom

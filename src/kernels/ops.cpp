@@ -3,7 +3,17 @@
 namespace fathom::kernels {
 
 std::string_view Name(Compute compute) {
-  return compute == Compute::kF32 ? "f32" : compute == Compute::kBf16 ? "bf16" : "w8a8";
+  switch (compute) {
+    case Compute::kF32:
+      return "f32";
+    case Compute::kBf16:
+      return "bf16";
+    case Compute::kW8A8:
+      return "w8a8";
+    case Compute::kFp8:
+      return "fp8";
+  }
+  return "";
 }
 
 Weight Weight::Rows(int64_t begin, int64_t count) const {

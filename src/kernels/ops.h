@@ -30,11 +30,13 @@ namespace fathom::kernels {
 //   each 128 of
 //          K in float32), float32 accumulation. F32 and F16 weights are computed as kF32.
 //   kW8A8  only where the weight is F8_E4M3: activations quantised to E4M3 in 1x128 tiles on the fly (Fp8Scale, x / s
-//   rounded to
-//          nearest even), products of codes summed in float32 over 128 of K, then the two scales (V3 report 3.3). Other
-//          weights: kF32.
-enum class Compute : uint8_t { kF32, kBf16, kW8A8 };
-std::string_view Name(Compute compute);  // f32 bf16 w8a8
+//          rounded to nearest even), products of codes summed in float32 over 128 of K, then the two scales (V3 report
+//          3.3). Other weights: kF32.
+//   kFp8   mixed precision of training (V3 report 3.3): where the weight is F8_E4M3 the products of kW8A8, but with a
+//          floor of the scales that does not bind (kFp8TrainingFloor: gradients are small); all else, attention too,
+//          as kBf16.
+enum class Compute : uint8_t { kF32, kBf16, kW8A8, kFp8 };
+std::string_view Name(Compute compute);  // f32 bf16 w8a8 fp8
 
 // A weight matrix where it lies, or some of its rows.
 struct Weight {

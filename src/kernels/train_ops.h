@@ -10,13 +10,25 @@
 
 namespace fathom::kernels {
 
+// FP8 (kFp8, V3 report 3.3). Operands are E4M3 with float32 scales amax / 448 of a tile, or the next power of two where
+// the weight says `ue8m0`; amax is at least kFp8TrainingFloor, so a tile of zeros has codes 0. Products of codes are
+// summed in float32 over 128 of the summed dimension, then the two scales are applied and the result is added to a
+// float32 sum (the promotion of 3.3.2).
+//   dgrad  dy in 1x128 tiles along N, W in its blocks.
+//   wgrad  dy and x in 128x1 tiles along the job's rows (the last may be short), made of the values that their 1x128
+//          codes have: dequantised, turned, quantised again.
+// `dy_blocks` quantises dy in blocks of 128 rows x 128 columns instead, for both: what the report found to diverge
+// (appendix B.2). A value that is not finite gives NaN in its tile.
+
 // dx (m, K) = sum over terms of dy (m, N) W (N, K): the gradients of all products of one input. Row i of a term's dy is
-// its row dy_rows[i] (null: i). kBf16: dy is rounded to bf16 where W is BF16, sums in float32; F32 weights: kF32.
+// its row dy_rows[i] (null: i). kBf16: dy is rounded to bf16 where W is BF16, sums in float32; F32 weights: kF32. kFp8:
+// dgrad above where W is F8_E4M3, the others as kBf16.
 struct LinearBackwardTerm {
   const float* dy = nullptr;
   int64_t ldy = 0;
   const int32_t* dy_rows = nullptr;  // (m,)
-  Weight w;                          // F32 or BF16
+  Weight w;                          // F32, BF16, or F8_E4M3 (kFp8)
+  bool dy_blocks = false;
 };
 struct LinearBackwardInputJob {
   float* dx = nullptr;
@@ -28,7 +40,7 @@ struct LinearBackwardInputJob {
 void LinearBackwardInput(Context& ctx, Arena& scratch, std::span<const LinearBackwardInputJob> jobs, Compute compute);
 
 // dw (N, K) += dy^T x over m rows, dy (m, N), x (m, K), rows chosen as above. kBf16: both are rounded to bf16, sums in
-// float32, the result added in float32. Jobs must not write the same elements.
+// float32, the result added in float32. kFp8: wgrad above. Jobs must not write the same elements.
 struct LinearBackwardWeightJob {
   float* dw = nullptr;  // contiguous
   int64_t n = 0, k = 0;
@@ -39,6 +51,8 @@ struct LinearBackwardWeightJob {
   int64_t ldx = 0;
   const int32_t* x_rows = nullptr;
   int64_t m = 0;
+  bool ue8m0 = false;  // kFp8: scales are powers of two
+  bool dy_blocks = false;
 };
 void LinearBackwardWeight(Context& ctx, Arena& scratch, std::span<const LinearBackwardWeightJob> jobs, Compute compute);
 
@@ -193,5 +207,44 @@ struct Values {
   int64_t n = 0;
 };
 double SumOfSquares(Context& ctx, std::span<const Values> tensors);
+
+// FP8 copies of weights: codes (rows, cols) and scales (ceil(rows/128), ceil(cols/128)) of blocks 128x128, amax / 448
+// with the floor above, as the release lays them out. All in one parallel region.
+struct QuantizeBlocksArgs {
+  uint8_t* codes = nullptr;
+  float* scales = nullptr;
+  const float* w = nullptr;  // (rows, cols)
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+void QuantizeBlocks(Context& ctx, std::span<const QuantizeBlocksArgs> weights);
+
+// Activations that wait for the backward pass: rows in tiles 1x128 as E4M3 (a byte a value) or E5M6 (F32ToE5M6, two
+// values in three bytes, the low bits first), each tile with a float32 scale: amax over the type's largest value (448,
+// 65024), with the floor above, or the next power of two (`ue8m0`). E5M6 holds the input of the Linear after attention
+// (report 3.3.3).
+enum class TileFormat : uint8_t { kE4M3, kE5M6 };
+int64_t TileRowBytes(TileFormat format, int64_t n);  // codes of a row; an odd last value of E5M6 takes two bytes
+struct PackTilesArgs {
+  std::byte* codes = nullptr;  // (rows, TileRowBytes)
+  float* scales = nullptr;     // (rows, ceil(n/128))
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t rows = 0;
+  int64_t n = 0;
+  TileFormat format = TileFormat::kE4M3;
+  bool ue8m0 = false;
+};
+void PackTiles(Context& ctx, const PackTilesArgs& args);
+struct UnpackTilesArgs {
+  float* x = nullptr;
+  int64_t ldx = 0;
+  const std::byte* codes = nullptr;
+  const float* scales = nullptr;
+  int64_t rows = 0;
+  int64_t n = 0;
+  TileFormat format = TileFormat::kE4M3;
+};
+void UnpackTiles(Context& ctx, const UnpackTilesArgs& args);
 
 }  // namespace fathom::kernels

@@ -32,6 +32,7 @@ double TraceTolerance(model::Compute compute, int64_t layer) {
     case model::Compute::kBf16:
       return 0x1p-9 * 16 * blocks;
     case model::Compute::kW8A8:
+    case model::Compute::kFp8:
       return 0x1p-5 * blocks;
   }
   return 0;

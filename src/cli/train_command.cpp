@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
 #include "cli/terminal.h"
+#include "train/memory_check.h"
 #include "train/trainer.h"
 
 namespace fathom::cli {
@@ -108,8 +109,8 @@ int RunTrain(const TrainFlags& flags) {
       .on_step = [&](const nlohmann::json& row, int64_t step, int64_t steps,
                      double seconds) { progress.Step(row, step, steps, seconds); },
       .should_stop = [&] { return interrupt.ExitCode() != 0; }};
-  progress.Line(fmt::format("{} on {} threads, {}", recipe.train.precision == train::Precision::kBf16 ? "bf16" : "fp32",
-                            pool.size(), Name(ctx.isa)));
+  progress.Line(
+      fmt::format("{} on {} threads, {}", kernels::Name(train::PolicyOf(recipe).compute), pool.size(), Name(ctx.isa)));
   const train::RunResult result = train::RunTraining(ctx, recipe, flags.out, flags.resume, events);
   if (!result.finished) {
     progress.Line(fmt::format("stopped after step {}; --resume goes on", result.step));

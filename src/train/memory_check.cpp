@@ -46,8 +46,9 @@ std::string Human(double bytes) { return io::HumanBytes(static_cast<int64_t>(std
 }  // namespace
 
 StorePolicy PolicyOf(const Recipe& recipe) {
-  return {.compute = recipe.train.precision == Precision::kBf16 ? model::Compute::kBf16 : model::Compute::kF32,
-          .moments = recipe.train.optimizer_moments == MomentType::kBf16 ? DType::kBF16 : DType::kF32,
+  constexpr model::Compute kCompute[] = {model::Compute::kBf16, model::Compute::kF32, model::Compute::kFp8};
+  return {.compute = kCompute[static_cast<size_t>(recipe.train.precision)],
+          .moments = MomentsOf(recipe.train) == MomentType::kBf16 ? DType::kBF16 : DType::kF32,
           .ema = recipe.optimizer.ema_decay > 0};
 }
 

@@ -61,6 +61,12 @@ void Validate(const Recipe& recipe) {
   VisitFields(recipe, [&](const std::string& key, const auto& field, const FieldInfo& info) {
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, Schedule>) schedule(field, key, info);
   });
+  if (recipe.train.fp8_gradient_tiles != GradientTiles::k1x128 && recipe.train.precision != Precision::kFp8) {
+    throw Error{"train.fp8_gradient_tiles and train.precision contradict each other",
+                fmt::format("fp8_gradient_tiles {}, precision {}", ToTomlValue(recipe.train.fp8_gradient_tiles),
+                            ToTomlValue(recipe.train.precision)),
+                "tiles of FP8 with train.precision = \"fp8\" only"};
+  }
   CheckBatchSizes(recipe);
   data::Validate(recipe.data);
   if (recipe.validation.every > 0 && recipe.data.validation_fraction == 0 && recipe.data.validation_sources.empty()) {
@@ -69,7 +75,27 @@ void Validate(const Recipe& recipe) {
   }
 }
 
-std::vector<Difference> Compare(const Recipe& before, const Recipe& after) {
+MomentType MomentsOf(const TrainRecipe& train) {
+  if (train.optimizer_moments != MomentType::kAuto) return train.optimizer_moments;
+  return train.precision == Precision::kFp8 ? MomentType::kBf16 : MomentType::kFp32;
+}
+
+ExportType ExportTypeOf(const Recipe& recipe) {
+  if (recipe.checkpoint.export_dtype != ExportType::kAuto) return recipe.checkpoint.export_dtype;
+  switch (recipe.train.precision) {
+    case Precision::kFp32:
+      return ExportType::kF32;
+    case Precision::kBf16:
+      return ExportType::kBf16;
+    case Precision::kFp8:
+      break;
+  }
+  return ExportType::kFp8;
+}
+
+std::vector<Difference> Compare(const Recipe& given_before, const Recipe& given_after) {
+  Recipe before = given_before, after = given_after;
+  for (Recipe* r : {&before, &after}) r->train.optimizer_moments = MomentsOf(r->train);
   std::vector<std::string> values;
   VisitFields(before,
               [&](const std::string&, const auto& field, const FieldInfo&) { values.push_back(ToTomlValue(field)); });

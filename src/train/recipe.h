@@ -18,8 +18,10 @@
 
 namespace fathom::train {
 
-enum class Precision : uint8_t { kBf16, kFp32 };   // of the arithmetic; master weights are float32 in both
-enum class MomentType : uint8_t { kFp32, kBf16 };  // of Adam's two moments
+enum class Precision : uint8_t { kBf16, kFp32, kFp8 };    // of the arithmetic; master weights are float32 in all
+enum class MomentType : uint8_t { kFp32, kBf16, kAuto };  // of Adam's two moments; kAuto: MomentsOf
+enum class GradientTiles : uint8_t { k1x128, k128x128 };  // that FP8 quantises activation gradients in
+enum class ExportType : uint8_t { kAuto, kF32, kBf16, kFp8 };
 enum class NonfinitePolicy : uint8_t { kSkip, kStop };
 
 struct ModelRecipe {
@@ -36,7 +38,8 @@ struct TrainRecipe {
   uint64_t seed = 0;        // of the initial weights
   Precision precision = Precision::kBf16;
   model::Recompute recompute = model::Recompute::kPaper;  // what the backward pass computes again
-  MomentType optimizer_moments = MomentType::kFp32;
+  MomentType optimizer_moments = MomentType::kAuto;
+  GradientTiles fp8_gradient_tiles = GradientTiles::k1x128;
 };
 
 struct OptimizerRecipe {  // AdamW, V3 report 4.2; eps is not in it
@@ -57,8 +60,9 @@ struct ScheduleRecipe {
 };
 
 struct CheckpointRecipe {
-  int64_t every = 1000;  // steps; 0: only at the end
-  int64_t keep = 2;      // how many remain
+  int64_t every = 1000;                         // steps; 0: only at the end
+  int64_t keep = 2;                             // how many remain
+  ExportType export_dtype = ExportType::kAuto;  // of the exported models; kAuto: as train.precision
 };
 
 struct LogRecipe {
@@ -91,6 +95,11 @@ struct Recipe {
   BadStepRecipe on_bad_step;
 };
 
+// What train.optimizer_moments and checkpoint.export_dtype mean beside train.precision: kAuto is float32 moments, bf16
+// with fp8 (V3 report 3.3.2), and a model in the type of the arithmetic. Never kAuto.
+MomentType MomentsOf(const TrainRecipe& train);
+ExportType ExportTypeOf(const Recipe& recipe);
+
 // What is known of a field beside its type.
 struct FieldInfo {
   double min = -std::numeric_limits<double>::infinity();
@@ -118,6 +127,7 @@ void VisitFields(R& r, Visitor&& v) {
   v("train.precision", r.train.precision, FieldInfo{});
   v("train.recompute", r.train.recompute, FieldInfo{});
   v("train.optimizer_moments", r.train.optimizer_moments, FieldInfo{.fixed = true});
+  v("train.fp8_gradient_tiles", r.train.fp8_gradient_tiles, FieldInfo{});
   v("optimizer.beta1", r.optimizer.beta1, FieldInfo{.min = 0, .max = 0.9999999});
   v("optimizer.beta2", r.optimizer.beta2, FieldInfo{.min = 0, .max = 0.9999999});
   v("optimizer.eps", r.optimizer.eps, FieldInfo{.min = 0, .max = 1});
@@ -131,6 +141,7 @@ void VisitFields(R& r, Visitor&& v) {
   v("schedule.aux_loss_alpha", r.schedule.aux_loss_alpha, FieldInfo{.min = 0, .max = 1e3});
   v("checkpoint.every", r.checkpoint.every, FieldInfo{.min = 0, .max = kCount});
   v("checkpoint.keep", r.checkpoint.keep, FieldInfo{.min = 1, .max = 1e6});
+  v("checkpoint.export_dtype", r.checkpoint.export_dtype, FieldInfo{});
   v("log.every", r.log.every, FieldInfo{.min = 1, .max = kCount});
   v("log.load_every", r.log.load_every, FieldInfo{.min = 1, .max = kCount});
   v("log.tensorboard", r.log.tensorboard, FieldInfo{});

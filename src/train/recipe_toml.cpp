@@ -21,9 +21,11 @@ constexpr int64_t kMaxRecipeBytes = 1 << 20;
 constexpr size_t kMaxSegments = 1000;
 
 // The names of an enumeration's values, in order; the first parameter only chooses the overload.
-constexpr std::array<std::string_view, 2> Names(Precision) { return {"bf16", "fp32"}; }
+constexpr std::array<std::string_view, 3> Names(Precision) { return {"bf16", "fp32", "fp8"}; }
 constexpr std::array<std::string_view, 2> Names(model::Recompute) { return {"paper", "full"}; }
-constexpr std::array<std::string_view, 2> Names(MomentType) { return {"fp32", "bf16"}; }
+constexpr std::array<std::string_view, 3> Names(MomentType) { return {"fp32", "bf16", "auto"}; }
+constexpr std::array<std::string_view, 2> Names(GradientTiles) { return {"1x128", "128x128"}; }
+constexpr std::array<std::string_view, 4> Names(ExportType) { return {"auto", "f32", "bf16", "fp8"}; }
 constexpr std::array<std::string_view, 2> Names(NonfinitePolicy) { return {"skip", "stop"}; }
 constexpr std::array<std::string_view, 3> Names(SegmentKind) { return {"constant", "linear", "cosine"}; }
 
@@ -305,6 +307,8 @@ std::string ToTomlValue(const std::optional<double>& value) { return value ? ToT
 std::string ToTomlValue(Precision value) { return NameOf(value); }
 std::string ToTomlValue(model::Recompute value) { return NameOf(value); }
 std::string ToTomlValue(MomentType value) { return NameOf(value); }
+std::string ToTomlValue(GradientTiles value) { return NameOf(value); }
+std::string ToTomlValue(ExportType value) { return NameOf(value); }
 std::string ToTomlValue(NonfinitePolicy value) { return NameOf(value); }
 std::string ToTomlValue(const std::vector<int64_t>& value) { return fmt::format("[{}]", fmt::join(value, ", ")); }
 

@@ -16,6 +16,8 @@ std::string ToTomlValue(const std::optional<double>& value);  // empty: not set
 std::string ToTomlValue(Precision value);
 std::string ToTomlValue(model::Recompute value);
 std::string ToTomlValue(MomentType value);
+std::string ToTomlValue(GradientTiles value);
+std::string ToTomlValue(ExportType value);
 std::string ToTomlValue(NonfinitePolicy value);
 std::string ToTomlValue(const std::vector<int64_t>& value);
 std::string ToTomlValue(const Schedule& value);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "data/chat.h"
 #include "data/window.h"
 
 namespace fathom::data {
@@ -204,6 +205,12 @@ Batch BatchStream::Next(int64_t sequences) {
     batch.ids.insert(batch.ids.end(), window->ids.begin() + first * size, window->ids.begin() + (first + count) * size);
     batch.starts.insert(batch.starts.end(), window->starts.begin() + first, window->starts.begin() + first + count);
     batch.sequences += count;
+  }
+  if (!std::all_of(batch.ids.begin(), batch.ids.end(), Learned)) {
+    for (int32_t& id : batch.ids) {
+      batch.learned.push_back(Learned(id));
+      id = IdOf(id);
+    }
   }
   if (on_notice_) {
     for (const Notice& notice : notices_.Take()) on_notice_(notice);

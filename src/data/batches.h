@@ -21,6 +21,7 @@ namespace fathom::data {
 struct Batch {
   // (sequences, length + 1): inputs are [0, length) of a row, targets [1, length + 1). Rows share no tokens.
   std::vector<int32_t> ids;
+  std::vector<uint8_t> learned;  // beside ids: whether the id is a target; empty: all are
   int64_t sequences = 0, length = 0;
   // (sequences): positions in a row at which a document, or the rest of one that was cut, begins; ascending, the first
   // is 0.

@@ -56,6 +56,15 @@ Exclusion ReadExclusion(const DataOptions& options) {
   return exclusion;
 }
 
+std::optional<tokenizer::ChatTemplate> TemplateOf(const DataOptions& options) {
+  if (!HasChat(options)) return std::nullopt;
+  if (options.chat_template.empty()) {
+    throw Error("data: conversations need a chat template", "none in the tokenizer's folder", "",
+                "data.chat_template = \"v3\"");
+  }
+  return tokenizer::ChatTemplateFromName(options.chat_template).Value();
+}
+
 DocumentEncoder MakeEncoder(const DataOptions& options, const tokenizer::Tokenizer& tokenizer, Split split) {
   Validate(options);
   const bool train = split == Split::kTrain;
@@ -63,7 +72,8 @@ DocumentEncoder MakeEncoder(const DataOptions& options, const tokenizer::Tokeniz
                          {.seed = options.seed,
                           .add_bos = options.add_bos,
                           .fim_rate = train ? options.fim_rate : 0,
-                          .split_punctuation_newline_rate = train ? options.split_punctuation_newline_rate : 0});
+                          .split_punctuation_newline_rate = train ? options.split_punctuation_newline_rate : 0,
+                          .chat_template = TemplateOf(options)});
 }
 
 std::string RealPath(const std::string& path) {
@@ -151,6 +161,7 @@ DocumentStream::DocumentStream(const DataOptions& options, const tokenizer::Toke
     : options_(options),
       split_(split),
       encoder_(MakeEncoder(options, tokenizer, split)),
+      notices_(notices),
       tokenizer_hash_(HashTokenizer(tokenizer)) {
   const bool train = split == Split::kTrain;
   const bool own_files = !options.validation_sources.empty();
@@ -181,6 +192,7 @@ DocumentStream::DocumentStream(const DataOptions& options, const tokenizer::Toke
     sources_.push_back(std::make_unique<Source>(wanted[i], std::move(files), std::move(settings), notices));
   }
   ended_.assign(sources_.size(), 0);
+  last_epochs_.assign(sources_.size(), 0);
 }
 
 bool DocumentStream::Next(std::vector<int32_t>* ids) {
@@ -201,7 +213,19 @@ bool DocumentStream::Next(std::vector<int32_t>* ids) {
     }
     last_source_ = best;
     last_state_ = before;
-    encoder_.Encode(text_, documents_++, ids);
+    if (sources_[best]->options().format == "chat") {
+      if (const std::string why = encoder_.EncodeChat(text_, ids); ids->empty()) {
+        notices_.Add(NoticeKind::kNoText, sources_[best]->options().path, 0, why);
+        if (sources_[best]->state().epoch > last_epochs_[best] + 1) {
+          throw Error("data: no conversation of " + sources_[best]->options().path + " can be rendered", why);
+        }
+        continue;
+      }
+      last_epochs_[best] = before.epoch;
+      ++documents_;
+    } else {
+      encoder_.Encode(text_, documents_++, ids);
+    }
     sources_[best]->state().tokens += static_cast<int64_t>(ids->size());
     return true;
   }
@@ -226,7 +250,10 @@ void DocumentStream::Restore(const StreamState& state) {
     throw Error("data: the cursor is of another number of sources", fmt::format("{}", state.sources.size()),
                 fmt::format("{}", sources_.size()));
   }
-  for (size_t i = 0; i < sources_.size(); ++i) sources_[i]->Restore(state.sources[i]);
+  for (size_t i = 0; i < sources_.size(); ++i) {
+    sources_[i]->Restore(state.sources[i]);
+    last_epochs_[i] = state.sources[i].epoch;
+  }
   documents_ = state.documents;
   std::fill(ended_.begin(), ended_.end(), 0);
 }
@@ -251,6 +278,7 @@ json DocumentStream::Fingerprint() const {
                 {"sources", std::move(sources)},
                 {"tokenizer", Hex(tokenizer_hash_)},
                 {"exclude", Hex(exclusion_.hash())}};
+  if (HasChat(options_)) print["chat_template"] = options_.chat_template;
   const auto add = [&](const char* key, const auto& value) {
     using Field = std::decay_t<decltype(value)>;
     const std::string name = key;

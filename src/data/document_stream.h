@@ -37,7 +37,7 @@ class DocumentStream {
   //   kValidation  one pass in the order of the files, neither FIM nor taken-apart tokens
   DocumentStream(const DataOptions& options, const tokenizer::Tokenizer& tokenizer, Split split, Notices& notices);
 
-  // The ids of the next document; false at the end (kValidation).
+  // The ids of the next document, as chat.h stores them; false at the end (kValidation).
   bool Next(std::vector<int32_t>* ids);
 
   StreamState State() const;        // of the next document
@@ -54,10 +54,12 @@ class DocumentStream {
   DataOptions options_;
   Split split_;
   DocumentEncoder encoder_;
+  Notices& notices_;
   uint64_t tokenizer_hash_;
   Exclusion exclusion_;
   std::vector<std::unique_ptr<Source>> sources_;
   std::vector<uint8_t> ended_;
+  std::vector<int64_t> last_epochs_;  // in which a conversation could last be rendered
   int64_t documents_ = 0;
   size_t last_source_ = 0;
   SourceState last_state_;

@@ -1,6 +1,7 @@
 #include "data/encoder.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "data/hash.h"
@@ -54,6 +55,7 @@ DocumentEncoder::DocumentEncoder(const tokenizer::Tokenizer& tokenizer, const En
     }
     bos_ = *tokenizer.bos_id();
   }
+  if (options.chat_template) chat_.emplace(tokenizer, *options.chat_template);
   if (options.fim_rate > 0) {
     fim_ = FindFimTokens(tokenizer);
     if (!fim_) {
@@ -92,6 +94,16 @@ void DocumentEncoder::Append(std::string_view text, Rng& rng, std::vector<int32_
       ids->push_back(id);
     }
   }
+}
+
+std::string DocumentEncoder::EncodeChat(std::string_view line, std::vector<int32_t>* ids) const {
+  ids->clear();
+  const Result<nlohmann::ordered_json> messages = MessagesOfLine(line);
+  if (!messages) return messages.error().summary();
+  Result<std::vector<int32_t>> encoded = chat_->Encode(messages.Value());
+  if (!encoded) return encoded.error().summary();
+  *ids = std::move(encoded.Value());
+  return "";
 }
 
 void DocumentEncoder::Encode(std::string_view text, int64_t document, std::vector<int32_t>* ids) const {

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/chat.h"
 #include "data/fim.h"
 #include "tokenizer/tokenizer.h"
 
@@ -21,12 +22,17 @@ struct EncoderOptions {
   bool add_bos = true;
   double fim_rate = 0;
   double split_punctuation_newline_rate = 0;
+  std::optional<tokenizer::ChatTemplate> chat_template = {};  // for conversations
 };
 
 class DocumentEncoder {
  public:
   // `tokenizer` outlives this. Throws Error: no eos, no bos with add_bos, no FIM tokens with a fim_rate.
   DocumentEncoder(const tokenizer::Tokenizer& tokenizer, const EncoderOptions& options);
+
+  // The line of a conversation, as chat.h has it: learned ids and others. Neither FIM nor taken-apart tokens. No ids,
+  // and what was wrong, where the template does not render it.
+  std::string EncodeChat(std::string_view line, std::vector<int32_t>* ids) const;
 
   // `text` is valid UTF-8. Clears `ids`.
   void Encode(std::string_view text, int64_t document, std::vector<int32_t>* ids) const;
@@ -41,6 +47,7 @@ class DocumentEncoder {
   EncoderOptions options_;
   int32_t bos_ = -1, eos_ = -1;
   std::optional<FimTokens> fim_;
+  std::optional<ChatEncoder> chat_;
   std::unordered_map<int32_t, std::vector<int32_t>> splits_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -24,8 +25,12 @@ void CheckSources(const char* field, const std::vector<SourceOptions>& sources) 
       throw Error(where + ".weight is out of range", fmt::format("{}", s.weight), "a positive number",
                   "leave a source out rather than give it the weight 0");
     }
-    if (s.format != "auto" && s.format != "text" && s.format != "jsonl") {
-      throw Error(where + ".format is not known", s.format, "auto, text or jsonl");
+    if (s.format != "auto" && s.format != "text" && s.format != "jsonl" && s.format != "chat") {
+      throw Error(where + ".format is not known", s.format, "auto, text, jsonl or chat");
+    }
+    if (s.format == "chat" && s.text_key != "text") {
+      throw Error(where + ".text_key has no meaning for conversations", s.text_key, "",
+                  "leave it out: their messages are under \"messages\"");
     }
     if (s.text_key.empty()) throw Error(where + ".text_key is empty", "", "the key of the text, e.g. \"text\"");
     if (s.separator.size() > 1024) throw Error(where + ".separator is too long", "", "at most 1024 bytes");
@@ -33,6 +38,12 @@ void CheckSources(const char* field, const std::vector<SourceOptions>& sources) 
 }
 
 }  // namespace
+
+bool HasChat(const DataOptions& o) {
+  const auto chat = [](const SourceOptions& s) { return s.format == "chat"; };
+  return std::any_of(o.sources.begin(), o.sources.end(), chat) ||
+         std::any_of(o.validation_sources.begin(), o.validation_sources.end(), chat);
+}
 
 void Validate(const DataOptions& o) {
   if (o.sources.empty()) throw Error("data: there are no sources", "an empty list", "one source or more");

@@ -12,7 +12,7 @@ namespace fathom::data {
 struct SourceOptions {
   std::string path;               // a file, or a folder walked recursively in the order of its paths
   double weight = 1.0;            // its share of the tokens, relative to the other sources'
-  std::string format = "auto";    // auto (by the file's extension), text, jsonl
+  std::string format = "auto";    // auto (by the file's extension), text, jsonl, chat (jsonl of conversations, chat.h)
   std::string text_key = "text";  // jsonl: the key of the document's text
   std::string separator{};        // text: what lies between two documents; empty: a file is one document
 };
@@ -24,6 +24,7 @@ struct DataOptions {
   bool add_bos = true;                          // bos at the beginning of every document
   double fim_rate = 0.1;                        // share of the documents turned to fill-in-the-middle
   double split_punctuation_newline_rate = 0.0;  // share of the combined punctuation-newline tokens taken apart
+  std::string chat_template;                    // v2, v3, r1, v3.1: of the sources of format chat
   bool isolate_documents = false;               // passed on in Batch; the model isolates by `starts`
   bool shuffle = true;
   double validation_fraction = 0.0;               // share of the documents that only validation sees
@@ -52,6 +53,7 @@ void VisitFields(Options& o, Visitor&& v) {
   v("add_bos", o.add_bos);
   v("fim_rate", o.fim_rate);
   v("split_punctuation_newline_rate", o.split_punctuation_newline_rate);
+  v("chat_template", o.chat_template);
   v("isolate_documents", o.isolate_documents);
   v("shuffle", o.shuffle);
   v("validation_fraction", o.validation_fraction);
@@ -61,6 +63,8 @@ void VisitFields(Options& o, Visitor&& v) {
   v("shuffle_buffer_bytes", o.shuffle_buffer_bytes);
   v("pack_window_tokens", o.pack_window_tokens);
 }
+
+bool HasChat(const DataOptions& options);  // a source of format chat
 
 // Throws Error naming the field if a value is out of range or contradicts another. Opens nothing.
 void Validate(const DataOptions& options);

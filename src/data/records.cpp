@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "data/chat.h"
 #include "tokenizer/unicode.h"
 
 namespace fathom::data {
@@ -124,7 +125,7 @@ RecordReader::RecordReader(std::string path, std::unique_ptr<ByteReader> bytes, 
       options_(options),
       notices_(notices),
       bytes_(std::move(bytes)),
-      delimiter_(options.format == Format::kJsonl ? "\n" : options.separator) {}
+      delimiter_(HasLines(options.format) ? "\n" : options.separator) {}
 
 void RecordReader::Damaged(const Error& error) {
   damaged_ = at_end_ = true;
@@ -177,7 +178,7 @@ bool RecordReader::SkipLine(int64_t end) {
 }
 
 void RecordReader::SetRange(int64_t begin, int64_t end) {
-  FATHOM_CHECK(options_.format == Format::kJsonl && !opened_);
+  FATHOM_CHECK(HasLines(options_.format) && !opened_);
   end_ = end;
   if (begin == 0) return;
   if (!Skip(begin - 1) || !SkipLine(end)) at_end_ = true;  // the line that byte begin - 1 belongs to is another range's
@@ -199,7 +200,7 @@ void RecordReader::Sniff() {
   if (buffer_.empty() && base_ == 0) notices_.Add(NoticeKind::kEmptyFile, path_, 0);
   const std::string_view head = std::string_view(buffer_).substr(begin_, kSniffBytes);
   const bool nul = head.find('\0') != std::string_view::npos;
-  if (!nul && (options_.format == Format::kJsonl || InvalidBytes(head) * kInvalidShare < head.size() || head.empty())) {
+  if (!nul && (HasLines(options_.format) || InvalidBytes(head) * kInvalidShare < head.size() || head.empty())) {
     return;
   }
   notices_.Add(NoticeKind::kBinary, path_, 0, nul ? "NUL bytes" : "invalid UTF-8");
@@ -230,9 +231,9 @@ bool RecordReader::NextRaw(std::string_view* raw, int64_t* begin) {
     if (length > limit) {
       if (!cut_) {
         notices_.Add(NoticeKind::kOversized, path_, *begin,
-                     options_.format == Format::kJsonl ? "left out" : "cut into documents");
+                     HasLines(options_.format) ? "left out" : "cut into documents");
       }
-      if (options_.format == Format::kJsonl) {
+      if (HasLines(options_.format)) {
         if (!SkipLine(kNoEnd)) return false;
         scanned = 0;
         continue;
@@ -292,6 +293,12 @@ bool RecordReader::Clean(std::string_view raw, int64_t begin, std::string* text)
     }
     *text = std::move(*found);
   } else {
+    if (options_.format == Format::kChat) {
+      if (const auto messages = MessagesOfLine(raw); !messages) {
+        notices_.Add(NoticeKind::kNoText, path_, begin, messages.error().summary());
+        return false;
+      }
+    }
     text->assign(raw);
   }
   if (text->find('\0') != std::string::npos) {

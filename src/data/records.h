@@ -4,6 +4,7 @@
 //   text, no separator   the file is one document
 //   text, a separator    what lies between two separators, without line ends at its ends
 //   jsonl                a line is an object, its `text_key` the document
+//   chat                 a line is an object with messages (chat.h), the line itself is the document
 //
 // A text longer than `max_document_bytes` is cut, after the last line end within the limit or else between two
 // characters; a JSONL line longer than that is left out. Whatever is left out or changed goes to Notices.
@@ -21,7 +22,8 @@
 
 namespace fathom::data {
 
-enum class Format : uint8_t { kText, kJsonl };
+enum class Format : uint8_t { kText, kJsonl, kChat };
+inline bool HasLines(Format format) { return format != Format::kText; }
 
 struct RecordOptions {
   Format format = Format::kText;

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "data/chat.h"
 #include "data/hash.h"
 
 namespace fathom::data {
@@ -49,7 +50,9 @@ bool FormatByName(const std::string& path, const SourceOptions& options, SourceF
   const std::string extension = fs::path(stem).extension().string();
   RefuseByName(path, extension);
   if (options.format != "auto") {
-    file->format = options.format == "jsonl" ? Format::kJsonl : Format::kText;
+    file->format = options.format == "jsonl"  ? Format::kJsonl
+                   : options.format == "chat" ? Format::kChat
+                                              : Format::kText;
     return true;
   }
   file->format = extension == ".txt" ? Format::kText : Format::kJsonl;
@@ -116,14 +119,14 @@ std::vector<SourceFile> ListFiles(const SourceOptions& options, Notices& notices
 
 Source::Source(SourceOptions options, std::vector<SourceFile> files, Settings settings, Notices& notices)
     : options_(std::move(options)), files_(std::move(files)), settings_(std::move(settings)), notices_(notices) {
-  for (const Format format : {Format::kText, Format::kJsonl}) {
+  for (const Format format : {Format::kText, Format::kJsonl, Format::kChat}) {
     record_options_[static_cast<size_t>(format)] = {format, options_.text_key, options_.separator,
                                                     settings_.max_document_bytes};
   }
   for (uint32_t i = 0; i < files_.size(); ++i) {
     const SourceFile& file = files_[i];
     shards_.push_back({i, 0});
-    if (file.format != Format::kJsonl || file.compression != Compression::kNone) continue;
+    if (!HasLines(file.format) || file.compression != Compression::kNone) continue;
     for (int64_t begin = kShardBytes; begin < file.bytes; begin += kShardBytes) shards_.push_back({i, begin});
   }
   FATHOM_CHECK(shards_.size() < UINT32_MAX);
@@ -136,7 +139,7 @@ int64_t Source::bytes() const {
 
 int64_t Source::ShardEnd(const Shard& shard) const {
   const SourceFile& file = files_[shard.file];
-  const bool parts = file.format == Format::kJsonl && file.compression == Compression::kNone;
+  const bool parts = HasLines(file.format) && file.compression == Compression::kNone;
   return parts && shard.begin + kShardBytes < file.bytes ? shard.begin + kShardBytes : RecordReader::kNoEnd;
 }
 
@@ -172,7 +175,7 @@ bool Source::FillBlock() {
       reader_ = std::make_unique<RecordReader>(file.path, file.compression, options, notices_);
       if (reader_offset_ > 0) {
         reader_->Resume(reader_offset_, ShardEnd(shard));
-      } else if (file.format == Format::kJsonl) {
+      } else if (HasLines(file.format)) {
         reader_->SetRange(shard.begin, ShardEnd(shard));
       }
     }
@@ -184,7 +187,13 @@ bool Source::FillBlock() {
       continue;
     }
     reader_offset_ = reader_->position();
-    if (settings_.exclusion != nullptr && settings_.exclusion->Cut(text, &rest)) {
+    if (file.format == Format::kChat) {  // a conversation is left out as a whole
+      if (settings_.exclusion != nullptr && settings_.exclusion->Cut(ContentsOfLine(text), &rest)) {
+        notices_.Add(NoticeKind::kExcluded, file.path, begin);
+      } else {
+        Add(std::move(text));
+      }
+    } else if (settings_.exclusion != nullptr && settings_.exclusion->Cut(text, &rest)) {
       notices_.Add(NoticeKind::kExcluded, file.path, begin);
       for (std::string& part : rest) Add(std::move(part));
     } else {

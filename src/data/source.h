@@ -85,7 +85,7 @@ class Source {
   std::vector<SourceFile> files_;
   Settings settings_;
   Notices& notices_;
-  RecordOptions record_options_[2];  // by Format
+  RecordOptions record_options_[3];  // by Format
   std::vector<Shard> shards_;
   std::vector<uint32_t> order_;
   int64_t order_epoch_ = -1;

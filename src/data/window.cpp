@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "data/chat.h"
 #include "data/hash.h"
 #include "data/packing.h"
 
@@ -53,7 +54,9 @@ void WindowBuilder::Build(Window* window) {
     }
     const size_t count = std::min(pending_.size() - taken_, wanted - tokens_.size());
     const auto from = pending_.begin() + static_cast<ptrdiff_t>(taken_);
-    tokens_.insert(tokens_.end(), from, from + static_cast<ptrdiff_t>(count));
+    const bool lost = taken_ > 0 && !Learned(pending_[0]);  // as below, cut by the window's end
+    for (auto id = from; id < from + static_cast<ptrdiff_t>(count); ++id)
+      tokens_.push_back(lost ? Unlearned(*id) : *id);
     lengths_.push_back(static_cast<int64_t>(count));
     taken_ += count;
   }
@@ -95,8 +98,11 @@ void WindowBuilder::Build(Window* window) {
     int32_t at = 0;
     for (const Piece& piece : packing.sequences[order[s]]) {
       window->starts[s].push_back(at);
-      const auto from = tokens_.begin() + begins[static_cast<size_t>(piece.document)] + piece.begin;
-      window->ids.insert(window->ids.end(), from, from + piece.length);
+      const int64_t begin = begins[static_cast<size_t>(piece.document)];
+      const auto from = tokens_.begin() + begin + piece.begin;
+      // The rest of a conversation that was cut has lost its question: nothing of it is learned.
+      const bool lost = piece.begin > 0 && !Learned(tokens_[static_cast<size_t>(begin)]);
+      for (auto id = from; id < from + piece.length; ++id) window->ids.push_back(lost ? Unlearned(*id) : *id);
       at += static_cast<int32_t>(piece.length);
     }
   }

@@ -19,7 +19,7 @@ struct WindowPlace {
 struct Window {
   WindowPlace begin, end;
   int64_t sequences = 0;
-  std::vector<int32_t> ids;                  // (sequences, size)
+  std::vector<int32_t> ids;                  // (sequences, size), as chat.h stores them
   std::vector<std::vector<int32_t>> starts;  // (sequences): where its pieces begin
   int64_t documents = 0;                     // that have tokens in it
   int64_t cuts = 0;                          // in documents, the one at the window's end included

@@ -53,7 +53,9 @@ Rows RowsOf(const TrainSequences& batch, std::span<const Piece> pieces, int64_t 
     if (n > 0) {
       rows.slices.push_back({.row = rows.size(), .tokens = n, .position = 0, .sequence = p.sequence, .caches = {}});
       for (int64_t i = p.begin; i < p.begin + n; ++i) {
-        const bool predicts = i + depth + 1 < p.end || p.last_target;
+        const size_t target = static_cast<size_t>(p.sequence * (batch.length + 1) + i + depth + 1);
+        const bool predicts =
+            (i + depth + 1 < p.end || p.last_target) && (batch.learned.empty() || batch.learned[target] != 0);
         rows.ids.push_back(ids[i + depth]);
         rows.targets.push_back(predicts ? ids[i + depth + 1] : -1);
         rows.from.push_back(row0 + i - p.begin);

@@ -18,6 +18,7 @@ struct TrainSequences {
   int64_t length = 0;  // T
   bool isolate = false;
   std::span<const std::vector<int32_t>> starts = {};  // (S,)
+  std::span<const uint8_t> learned = {};              // beside ids: whether an id may be a target; empty: all are
 };
 
 // Predictions of a batch: of the main model, and of each MTP depth.

@@ -54,7 +54,7 @@ class Isolation : public testing::TestWithParam<std::tuple<Isa, Compute>> {
     const model::Transformer transformer(config_, store_->params(), length);
     const std::vector<std::vector<int32_t>> all_starts = {std::move(starts)};
     const model::TrainSequences batch{
-        .ids = ids, .sequences = 1, .length = length, .isolate = isolate, .starts = all_starts};
+        .ids = ids, .sequences = 1, .length = length, .isolate = isolate, .starts = all_starts, .learned = learned_};
     const model::ObjectiveScale scale{.targets = {.main = 40, .mtp = {40, 40}},
                                       .sequences = 1,
                                       .mtp_loss_weight = 0.3,
@@ -85,6 +85,7 @@ class Isolation : public testing::TestWithParam<std::tuple<Isa, Compute>> {
   ThreadPool pool_{2};
   Context ctx_{.pool = pool_, .isa = isa(), .verbose = {}};
   model::ModelConfig config_ = checkpoint::TinyConfig();
+  std::vector<uint8_t> learned_;
   std::unique_ptr<ParamStore> store_;
 };
 
@@ -115,6 +116,36 @@ TEST_P(Isolation, TwoDocumentsAreAsEachAlone) {
     for (size_t i = 0; i < both.kv_b.size(); ++i)
       ASSERT_NEAR(both.kv_b[i], first_kv_b[i] + second.kv_b[i], 64 * 0x1p-24 * largest) << a_length << " " << i;
   }
+}
+
+// Losses and gradients of the targets that are learned and of the others add up to those of all.
+TEST_P(Isolation, OnlyLearnedIdsAreTargets) {
+  if (!Supported(isa())) GTEST_SKIP() << "not on this machine: " << Name(isa());
+  const std::vector<int32_t> ids = Tokens(41, 0, 40, 4);
+  const Pass all = Run(ids, {0}, false);
+  std::vector<uint8_t> learned, others;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    learned.push_back(i % 5 < 2);
+    others.push_back(i % 5 >= 2);
+  }
+  learned_ = learned;
+  const Pass first = Run(ids, {0}, false);
+  learned_ = others;
+  const Pass second = Run(ids, {0}, false);
+  EXPECT_EQ(first.sums.main + second.sums.main, all.sums.main);
+  EXPECT_GT(first.sums.main, 0);
+  EXPECT_GT(second.sums.main, first.sums.main);
+  for (size_t k = 0; k < 2; ++k) {
+    EXPECT_EQ(first.sums.mtp[k] + second.sums.mtp[k], all.sums.mtp[k]) << k;
+    EXPECT_EQ(first.sums.compared[k] + second.sums.compared[k], all.sums.compared[k]) << k;
+  }
+  // bf16 rounds two gradients otherwise than their sum: 2^-8 of the largest value, as often as there are products.
+  const double unit = std::get<1>(GetParam()) == Compute::kF32 ? 0x1p-24 * 256 : 0x1p-8 * 4;
+  double largest = 0;
+  for (float v : all.kv_b) largest = std::max(largest, std::fabs(static_cast<double>(v)));
+  ASSERT_GT(largest, 0);
+  for (size_t i = 0; i < all.kv_b.size(); ++i)
+    ASSERT_NEAR(all.kv_b[i], first.kv_b[i] + second.kv_b[i], unit * largest) << i;
 }
 
 TEST_P(Isolation, AnotherNeighbourChangesNothing) {

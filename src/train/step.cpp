@@ -18,7 +18,10 @@ model::TrainSequences Part(const model::TrainSequences& b, int64_t begin, int64_
       .sequences = count,
       .length = b.length,
       .isolate = b.isolate,
-      .starts = b.starts.empty() ? b.starts : b.starts.subspan(static_cast<size_t>(begin), static_cast<size_t>(count))};
+      .starts = b.starts.empty() ? b.starts : b.starts.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
+      .learned = b.learned.empty()
+                     ? b.learned
+                     : b.learned.subspan(static_cast<size_t>(begin * width), static_cast<size_t>(count * width))};
 }
 
 }  // namespace

@@ -114,8 +114,8 @@ float UE8M0ToF32(uint8_t code) {
   return std::ldexp(1.0f, int{code} - 127);
 }
 
-float Fp8Scale(float amax, bool ue8m0, float floor) {
-  const float s = std::fmax(amax, floor) / kE4M3Max;
+float Fp8Scale(float amax, bool ue8m0, float floor, float largest) {
+  const float s = std::fmax(amax, floor) / largest;
   if (!ue8m0) return s;
   const uint32_t u = std::bit_cast<uint32_t>(s);
   const int exponent = static_cast<int>(u >> 23) - 127 + ((u & 0x7fffffu) != 0);

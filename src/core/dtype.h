@@ -71,14 +71,14 @@ float E5M6ToF32(uint16_t code);
 uint16_t F32ToE5M6(float x);
 float UE8M0ToF32(uint8_t code);
 
-inline constexpr float kE4M3Max = 448.0f;
+inline constexpr float kE4M3Max = 448.0f, kE5M6Max = 65024.0f;
 inline constexpr int64_t kFp8Block = 128;  // scale granularity: activations 1x128, weights 128x128 (V3 report 3.3.2)
 
-// Scale of an FP8 tile from its largest magnitude: max(amax, floor) / 448, rounded up to a power of two if `ue8m0`
+// Scale of an FP8 tile from its largest magnitude: max(amax, floor) / largest, rounded up to a power of two if `ue8m0`
 // (from the exponent bits; ceil(log2) in floating point is off by one within a few ulp of a power of two). Published
 // inference kernel.
 inline constexpr float kFp8AmaxFloor = 1e-4f;
 inline constexpr float kFp8TrainingFloor = 0x1p-100f;  // never reached by what training quantises but zeros
-float Fp8Scale(float amax, bool ue8m0, float floor = kFp8AmaxFloor);
+float Fp8Scale(float amax, bool ue8m0, float floor = kFp8AmaxFloor, float largest = kE4M3Max);
 
 }  // namespace fathom

@@ -40,10 +40,10 @@ void FillTiles(const Flash& flash, const AttentionArgs& args, int64_t head, int6
 
 template <Isa isa>
 void AttentionOf(Context& ctx, Arena& scratch, const AttentionArgs& args) {
-  AttentionTiled(ctx, scratch, args, FlashKernelsOf(isa, args.compute == Compute::kBf16));
+  AttentionTiled(ctx, scratch, args, FlashKernelsOf(isa, RoundsToBf16(args.compute)));
 }
 
-bool WantsBf16(const AttentionArgs& args) { return args.compute == Compute::kBf16; }
+bool WantsBf16(const AttentionArgs& args) { return RoundsToBf16(args.compute); }
 
 constexpr AttentionEntry kAttention[] = {
 #if defined(__x86_64__)

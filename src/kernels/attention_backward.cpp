@@ -34,7 +34,7 @@ void Reference(Context& ctx, Arena& scratch, const Sequences& sequences) {
   }
 }
 
-bool WantsBf16(const Sequences& sequences) { return !sequences.empty() && sequences.front().compute == Compute::kBf16; }
+bool WantsBf16(const Sequences& sequences) { return !sequences.empty() && RoundsToBf16(sequences.front().compute); }
 
 template <Isa isa>
 void Tiled(Context& ctx, Arena& scratch, const Sequences& sequences) {

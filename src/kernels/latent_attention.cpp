@@ -57,7 +57,7 @@ bool HasRows(const LatentAttentionArgs& args, DType dtype) {
   return !args.caches.empty() && args.caches[0].dtype == dtype;
 }
 bool WantsBf16(const LatentAttentionArgs& args) {
-  return args.compute == Compute::kBf16 && (HasRows(args, DType::kBF16) || HasRows(args, DType::kF8E4M3));
+  return RoundsToBf16(args.compute) && (HasRows(args, DType::kBF16) || HasRows(args, DType::kF8E4M3));
 }
 
 class Tiled {

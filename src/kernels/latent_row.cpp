@@ -10,7 +10,8 @@ void WriteLatentRow(const Tiles& tiles, const LatentCache& cache, std::byte* row
   std::fill(row + r, row + cache.scales_at(), std::byte{0});
   for (int64_t c = 0; c < r; c += kFp8Block) {
     float scale;
-    tiles.quantize(reinterpret_cast<uint8_t*>(row) + c, nullptr, &scale, x + c, std::min(kFp8Block, r - c), false);
+    tiles.quantize(reinterpret_cast<uint8_t*>(row) + c, nullptr, &scale, x + c, std::min(kFp8Block, r - c), false,
+                   kFp8AmaxFloor);
     std::memcpy(row + cache.scales_at() + c / kFp8Block * 4, &scale, sizeof scale);
   }
   // Not by round_bf16, which takes subnormals to zero where the machine's products do: a cache is what the contract

@@ -33,7 +33,7 @@ void RunQuantize(Context& ctx, const QuantizeTilesArgs& args) {
   ctx.pool.ParallelFor(CeilDiv(args.rows, grain), [&](int64_t task, int) {
     for (int64_t i = task * grain; i < std::min((task + 1) * grain, args.rows); ++i) {
       tiles.quantize(args.codes + i * args.n, nullptr, args.scales + i * CeilDiv(args.n, kFp8Block),
-                     args.x + i * args.ldx, args.n, args.ue8m0);
+                     args.x + i * args.ldx, args.n, args.ue8m0, kFp8AmaxFloor);
     }
   });
 }

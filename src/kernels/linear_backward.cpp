@@ -29,11 +29,15 @@ template <Isa isa>
 void RunInput(Context& ctx, Arena& scratch, const InputArgs& args) {
   LinearBackwardInputWith(*TilesOf(isa), ctx, scratch, args.jobs, args.compute);
 }
+bool NoFp8(const InputArgs& args) { return args.compute != Compute::kFp8; }
 using InputEntry = Entry<void (*)(Context&, Arena&, const InputArgs&), InputArgs>;
 constexpr InputEntry kInput[] = {
-    {"amx", Isa::kAmx, RunInput<Isa::kAmx>},          {"avx512bf16", Isa::kAvx512Bf16, RunInput<Isa::kAvx512Bf16>},
-    {"avx512", Isa::kAvx512, RunInput<Isa::kAvx512>}, {"avx2", Isa::kAvx2, RunInput<Isa::kAvx2>},
-    {"sse4", Isa::kSse4, RunInput<Isa::kSse4>},       {"neon", Isa::kNeon, RunInput<Isa::kNeon>},
+    {"amx", Isa::kAmx, RunInput<Isa::kAmx>, NoFp8},
+    {"avx512bf16", Isa::kAvx512Bf16, RunInput<Isa::kAvx512Bf16>, NoFp8},
+    {"avx512", Isa::kAvx512, RunInput<Isa::kAvx512>, NoFp8},
+    {"avx2", Isa::kAvx2, RunInput<Isa::kAvx2>, NoFp8},
+    {"sse4", Isa::kSse4, RunInput<Isa::kSse4>, NoFp8},
+    {"neon", Isa::kNeon, RunInput<Isa::kNeon>, NoFp8},
     {"reference", Isa::kReference, ReferenceInput},
 };
 
@@ -54,11 +58,15 @@ template <Isa isa>
 void RunWeight(Context& ctx, Arena& scratch, const WeightArgs& args) {
   LinearBackwardWeightWith(*TilesOf(isa), ctx, scratch, args.jobs, args.compute);
 }
+bool NoFp8(const WeightArgs& args) { return args.compute != Compute::kFp8; }
 using WeightEntry = Entry<void (*)(Context&, Arena&, const WeightArgs&), WeightArgs>;
 constexpr WeightEntry kWeight[] = {
-    {"amx", Isa::kAmx, RunWeight<Isa::kAmx>},          {"avx512bf16", Isa::kAvx512Bf16, RunWeight<Isa::kAvx512Bf16>},
-    {"avx512", Isa::kAvx512, RunWeight<Isa::kAvx512>}, {"avx2", Isa::kAvx2, RunWeight<Isa::kAvx2>},
-    {"sse4", Isa::kSse4, RunWeight<Isa::kSse4>},       {"neon", Isa::kNeon, RunWeight<Isa::kNeon>},
+    {"amx", Isa::kAmx, RunWeight<Isa::kAmx>, NoFp8},
+    {"avx512bf16", Isa::kAvx512Bf16, RunWeight<Isa::kAvx512Bf16>, NoFp8},
+    {"avx512", Isa::kAvx512, RunWeight<Isa::kAvx512>, NoFp8},
+    {"avx2", Isa::kAvx2, RunWeight<Isa::kAvx2>, NoFp8},
+    {"sse4", Isa::kSse4, RunWeight<Isa::kSse4>, NoFp8},
+    {"neon", Isa::kNeon, RunWeight<Isa::kNeon>, NoFp8},
     {"reference", Isa::kReference, ReferenceWeight},
 };
 
@@ -155,7 +163,9 @@ void LinearBackwardInput(Context& ctx, Arena& scratch, std::span<const LinearBac
   for (const LinearBackwardInputJob& job : jobs) {
     FATHOM_CHECK(!job.terms.empty());
     for (const LinearBackwardTerm& term : job.terms) {
-      FATHOM_CHECK(term.w.dtype == DType::kF32 || term.w.dtype == DType::kBF16);
+      const bool fp8 = compute == Compute::kFp8 && term.w.dtype == DType::kF8E4M3;
+      FATHOM_CHECK(term.w.dtype == DType::kF32 || term.w.dtype == DType::kBF16 || fp8);
+      FATHOM_CHECK(!fp8 || term.w.row0 % kFp8Block == 0);
       FATHOM_CHECK(term.w.cols == job.terms.front().w.cols && job.ldx >= term.w.cols && term.ldy >= term.w.rows);
     }
   }

@@ -18,7 +18,7 @@ void ConvertRow(const Tiles& tiles, const LinearInput& in, int64_t row, int64_t 
   const float* x = in.x + (in.x_rows ? in.x_rows[row] : row) * in.ldx + begin;
   switch (in.arithmetic) {
     case Arithmetic::kCodes: {
-      tiles.quantize(nullptr, out32, scales, x, n, in.ue8m0);
+      tiles.quantize(nullptr, out32, scales, x, n, in.ue8m0, in.floor);
       if (in.bf16) tiles.round_bf16(out16, out32, n);  // exact
       return;
     }
@@ -83,7 +83,8 @@ void ConvertPanel(const Tiles& tiles, const LinearInput& in, int64_t panel, std:
 
 bool LinearInput::SameAs(const LinearInput& o) const {
   return x && x == o.x && x_rows == o.x_rows && ldx == o.ldx && m == o.m && k == o.k && arithmetic == o.arithmetic &&
-         bf16 == o.bf16 && panels == o.panels && (arithmetic != Arithmetic::kCodes || ue8m0 == o.ue8m0);
+         bf16 == o.bf16 && panels == o.panels &&
+         (arithmetic != Arithmetic::kCodes || (ue8m0 == o.ue8m0 && floor == o.floor));
 }
 
 int64_t LinearInput::tasks() const { return UsedAsItIs(*this) ? 0 : panels ? CeilDiv(m, kLanes) : m; }

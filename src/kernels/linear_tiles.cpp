@@ -73,6 +73,7 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   in.k = job.w.cols;
   in.arithmetic = ArithmeticOf(args.compute, job.w.dtype);
   in.ue8m0 = job.w.ue8m0;
+  if (args.compute == Compute::kFp8) in.floor = kFp8TrainingFloor;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
   in.panels = job.m > (in.bf16 && job.w.dtype == DType::kF8E4M3 ? kDotRowsCodes : kDotRows) ||
               (args.fixed_form && !(in.bf16 && tiles.stream_bf16));

@@ -15,8 +15,8 @@ void LinearTransposedWith(const Tiles& tiles, Context& ctx, Arena& scratch, std:
 enum class Arithmetic : uint8_t { kPlain, kRounded, kCodes };
 inline Arithmetic ArithmeticOf(Compute compute, DType weight) {
   const bool codes = weight == DType::kF8E4M3;
-  if (compute == Compute::kBf16 && (codes || weight == DType::kBF16)) return Arithmetic::kRounded;
-  if (compute == Compute::kW8A8 && codes) return Arithmetic::kCodes;
+  if ((compute == Compute::kW8A8 || compute == Compute::kFp8) && codes) return Arithmetic::kCodes;
+  if (RoundsToBf16(compute) && (codes || weight == DType::kBF16)) return Arithmetic::kRounded;
   return Arithmetic::kPlain;
 }
 
@@ -33,8 +33,9 @@ struct LinearInput {
   int64_t ldx = 0, m = 0, k = 0;
   Arithmetic arithmetic = Arithmetic::kPlain;
   bool ue8m0 = false;
-  bool bf16 = false;    // elements, else float32
-  bool panels = false;  // else rows
+  float floor = kFp8AmaxFloor;  // of kCodes
+  bool bf16 = false;            // elements, else float32
+  bool panels = false;          // else rows
   void* data = nullptr;
   int64_t ld = 0;
   float* scales = nullptr;

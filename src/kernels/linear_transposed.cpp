@@ -132,7 +132,9 @@ void LinearTransposedWith(const Tiles& tiles, Context& ctx, Arena& scratch, std:
     in.ldx = t.ldx;
     in.m = t.m;
     in.k = t.w.rows;
-    in.arithmetic = compute == Compute::kW8A8 ? Arithmetic::kPlain : ArithmeticOf(compute, t.w.dtype);
+    in.arithmetic = compute == Compute::kW8A8
+                        ? Arithmetic::kPlain
+                        : ArithmeticOf(RoundsToBf16(compute) ? Compute::kBf16 : compute, t.w.dtype);
     in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
     TakeInput(&in, scratch);
     if (!scratch.planning()) new (jobs + count++) Job{&t, in, tasks};

@@ -37,6 +37,8 @@ namespace fathom::kernels {
 //          as kBf16.
 enum class Compute : uint8_t { kF32, kBf16, kW8A8, kFp8 };
 std::string_view Name(Compute compute);  // f32 bf16 w8a8 fp8
+// Of products that are not of FP8: rounded to bf16.
+inline bool RoundsToBf16(Compute compute) { return compute == Compute::kBf16 || compute == Compute::kFp8; }
 
 // A weight matrix where it lies, or some of its rows.
 struct Weight {

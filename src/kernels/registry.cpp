@@ -12,6 +12,7 @@ std::vector<OpEntry> ListOps() {
   AppendLinearBackwardOps(ops);
   AppendAttentionBackwardOps(ops);
   AppendTrainRowOps(ops);
+  AppendFp8Ops(ops);
   AppendLogitOps(ops);
   return ops;
 }

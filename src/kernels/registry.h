@@ -62,6 +62,7 @@ void AppendLatentAttentionOps(std::vector<OpEntry>& ops);
 void AppendLinearBackwardOps(std::vector<OpEntry>& ops);
 void AppendAttentionBackwardOps(std::vector<OpEntry>& ops);
 void AppendTrainRowOps(std::vector<OpEntry>& ops);
+void AppendFp8Ops(std::vector<OpEntry>& ops);
 void AppendLogitOps(std::vector<OpEntry>& ops);
 
 }  // namespace fathom::kernels

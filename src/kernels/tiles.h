@@ -106,8 +106,9 @@ struct Tiles {
   // The same for one pair of rows of n float32 values, rounded as by round_bf16; odd null: zeros.
   void (*pair_rounded)(uint16_t* b, int64_t ldb, const float* even, const float* odd, int64_t n);
 
-  // One row in tiles of 128: scales (ceil(n/128),) and codes or the codes' values, whichever is not null.
-  void (*quantize)(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0);
+  // One row in tiles of 128: scales (ceil(n/128),) of an amax of at least `floor`, and codes or the codes' values,
+  // whichever is not null.
+  void (*quantize)(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor);
 };
 
 // The table of an instruction set, made of its own primitives and those of the sets below it; null for the reference

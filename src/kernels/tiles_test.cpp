@@ -112,8 +112,8 @@ TEST(Tiles, EndsOfRows) {
         EXPECT_EQ(out16.data<uint16_t>()[n - 1], F32ToBf16(static_cast<float>(n - 1)));
       }
       if (t.tiles.widen_e4m3_bf16) t.tiles.widen_e4m3_bf16(out16.data<uint16_t>(), in8.data<void>(), n);
-      t.tiles.quantize(nullptr, out32.data<float>(), scales.data<float>(), in32.data<float>(), n, false);
-      t.tiles.quantize(in8.data<uint8_t>(), nullptr, scales.data<float>(), in32.data<float>(), n, true);
+      t.tiles.quantize(nullptr, out32.data<float>(), scales.data<float>(), in32.data<float>(), n, false, kFp8AmaxFloor);
+      t.tiles.quantize(in8.data<uint8_t>(), nullptr, scales.data<float>(), in32.data<float>(), n, true, kFp8AmaxFloor);
     }
   }
 }
@@ -225,13 +225,14 @@ TEST(QuantizeTiles, BitsOfTheReference) {
   x[5] = NAN, x[700] = INFINITY, x[1000] = -0.0f, x[1500] = 1e-42f, x[1600] = 3e38f;
   std::fill(x.begin() + 3000, x.begin() + 3300, 0.0f);
   std::fill(x.begin() + 3300, x.begin() + 3600, 1e-7f);
-  for (bool ue8m0 : {false, true}) {
+  for (const auto& [ue8m0, floor] : std::vector<std::pair<bool, float>>{
+           {false, kFp8AmaxFloor}, {true, kFp8AmaxFloor}, {false, kFp8TrainingFloor}, {true, kFp8TrainingFloor}}) {
     std::vector<uint8_t> want(300), got(300);
     std::vector<float> want_scales(3), scales(3), values(300);
     for (const Named& t : Tables()) {
       for (int row = 0; row < 64; ++row) {
-        reference::QuantizeRow(want.data(), want_scales.data(), x.data() + row * 300, 300, ue8m0);
-        t.tiles.quantize(got.data(), values.data(), scales.data(), x.data() + row * 300, 300, ue8m0);
+        reference::QuantizeRow(want.data(), want_scales.data(), x.data() + row * 300, 300, ue8m0, floor);
+        t.tiles.quantize(got.data(), values.data(), scales.data(), x.data() + row * 300, 300, ue8m0, floor);
         ASSERT_EQ(got, want) << t.name << " row " << row;
         ASSERT_EQ(std::memcmp(scales.data(), want_scales.data(), 12), 0) << t.name << " row " << row;
         for (size_t i = 0; i < 300; ++i) ASSERT_TRUE(SameOrNan(values[i], E4M3ToF32(got[i]))) << t.name;

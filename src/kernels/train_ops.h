@@ -216,6 +216,7 @@ struct QuantizeBlocksArgs {
   const float* w = nullptr;  // (rows, cols)
   int64_t rows = 0;
   int64_t cols = 0;
+  bool ue8m0 = false;  // the next power of two
 };
 void QuantizeBlocks(Context& ctx, std::span<const QuantizeBlocksArgs> weights);
 

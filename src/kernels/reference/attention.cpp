@@ -34,7 +34,7 @@ double SoftmaxSum(float* out, double* sums, int64_t keys, int64_t n, bool round,
 }  // namespace
 
 void Attention(const AttentionArgs& args, int64_t token, int64_t head, double* sums) {
-  const bool round = args.compute == Compute::kBf16;
+  const bool round = RoundsToBf16(args.compute);
   const auto* kv = static_cast<const std::byte*>(args.kv);
   const int64_t size = SizeOf(args.kv_dtype);
   const float* q = args.q + token * args.ldq + head * (args.dn + args.dr);
@@ -58,7 +58,7 @@ void Attention(const AttentionArgs& args, int64_t token, int64_t head, double* s
 
 void LatentAttention(const LatentAttentionArgs& args, int64_t query, int64_t head, double* sums) {
   const LatentCache& cache = args.caches[static_cast<size_t>(query)];
-  const bool round = args.compute == Compute::kBf16 && cache.dtype != DType::kF32;
+  const bool round = RoundsToBf16(args.compute) && cache.dtype != DType::kF32;
   const int64_t width = args.r + args.dr;
   const float* q = args.q + (query * args.heads + head) * width;
   const auto value = [&](int64_t t, int64_t i) { return Round(CacheValue(cache, t, i), round); };

@@ -81,7 +81,7 @@ void WriteFp8Row(const LatentCache& cache, std::byte* row, const float* x) {
   for (int64_t i = r; i < cache.scales_at(); ++i) row[i] = std::byte{0};
   for (int64_t c = 0; c < r; c += kFp8Block) {
     float scale;
-    QuantizeRow(reinterpret_cast<uint8_t*>(row) + c, &scale, x + c, std::min(kFp8Block, r - c), false);
+    QuantizeRow(reinterpret_cast<uint8_t*>(row) + c, &scale, x + c, std::min(kFp8Block, r - c), false, kFp8AmaxFloor);
     std::memcpy(row + cache.scales_at() + c / kFp8Block * 4, &scale, sizeof scale);
   }
   for (int64_t i = 0; i < cache.rope; ++i) {

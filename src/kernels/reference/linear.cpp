@@ -11,11 +11,11 @@ constexpr int64_t kRowsPerTask = 16;
 
 int64_t Tiles(int64_t n) { return (n + kFp8Block - 1) / kFp8Block; }
 
-bool RoundsActivations(Compute compute, DType weight) {
-  return compute == Compute::kBf16 && (weight == DType::kBF16 || weight == DType::kF8E4M3);
-}
 bool QuantisesActivations(Compute compute, DType weight) {
-  return compute == Compute::kW8A8 && weight == DType::kF8E4M3;
+  return (compute == Compute::kW8A8 || compute == Compute::kFp8) && weight == DType::kF8E4M3;
+}
+bool RoundsActivations(Compute compute, DType weight) {
+  return RoundsToBf16(compute) && (weight == DType::kBF16 || weight == DType::kF8E4M3);
 }
 
 // One output element. x: the activations as the arithmetic sees them; x_scale: of each 128 of them, or null.
@@ -60,12 +60,12 @@ float Decode(const std::byte* row, int64_t col, DType dtype) {
   }
 }
 
-void QuantizeRow(uint8_t* codes, float* scales, const float* x, int64_t n, bool ue8m0) {
+void QuantizeRow(uint8_t* codes, float* scales, const float* x, int64_t n, bool ue8m0, float floor) {
   for (int64_t begin = 0; begin < n; begin += kFp8Block) {
     const int64_t end = std::min(begin + kFp8Block, n);
     float amax = 0;
     for (int64_t k = begin; k < end; ++k) amax = std::fmax(amax, std::fabs(x[k]));
-    const float scale = Fp8Scale(amax, ue8m0);
+    const float scale = Fp8Scale(amax, ue8m0, floor);
     for (int64_t k = begin; k < end; ++k) codes[k] = F32ToE4M3(x[k] / scale);
     scales[begin / kFp8Block] = scale;
   }
@@ -73,7 +73,8 @@ void QuantizeRow(uint8_t* codes, float* scales, const float* x, int64_t n, bool 
 
 void QuantizeTiles(Context& ctx, const QuantizeTilesArgs& args) {
   ctx.pool.ParallelFor(args.rows, [&](int64_t i, int) {
-    QuantizeRow(args.codes + i * args.n, args.scales + i * Tiles(args.n), args.x + i * args.ldx, args.n, args.ue8m0);
+    QuantizeRow(args.codes + i * args.n, args.scales + i * Tiles(args.n), args.x + i * args.ldx, args.n, args.ue8m0,
+                kFp8AmaxFloor);
   });
 }
 
@@ -86,10 +87,11 @@ void Linear(Context& ctx, Arena& scratch, const LinearArgs& args) {
     float* scales = scratch.Take<float>(job.m * tiles);
     if (scratch.Capacity() < 0) continue;
     const bool rounds = RoundsActivations(args.compute, job.w.dtype);
+    const float floor = args.compute == Compute::kFp8 ? kFp8TrainingFloor : kFp8AmaxFloor;
     const bool quantises = QuantisesActivations(args.compute, job.w.dtype);
     ctx.pool.ParallelFor(job.m, [&](int64_t i, int) {
       const float* from = job.Row(i);
-      if (quantises) QuantizeRow(codes + i * k, scales + i * tiles, from, k, job.w.ue8m0);
+      if (quantises) QuantizeRow(codes + i * k, scales + i * tiles, from, k, job.w.ue8m0, floor);
       for (int64_t j = 0; j < k; ++j) {
         x[i * k + j] = quantises ? E4M3ToF32(codes[i * k + j]) : rounds ? RoundToBf16(from[j]) : from[j];
       }

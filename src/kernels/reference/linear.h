@@ -11,8 +11,8 @@ void Linear(Context& ctx, Arena& scratch, const LinearArgs& args);
 void LinearTransposed(Context& ctx, Arena& scratch, std::span<const LinearTransposedJob> jobs, Compute compute);
 void QuantizeTiles(Context& ctx, const QuantizeTilesArgs& args);
 
-// One row of n values: codes (n,), scales (ceil(n/128),).
-void QuantizeRow(uint8_t* codes, float* scales, const float* x, int64_t n, bool ue8m0);
+// One row of n values: codes (n,), scales (ceil(n/128),) of an amax of at least `floor`.
+void QuantizeRow(uint8_t* codes, float* scales, const float* x, int64_t n, bool ue8m0, float floor);
 
 // A stored value as float32, without its FP8 scale.
 float Decode(const std::byte* row, int64_t col, DType dtype);

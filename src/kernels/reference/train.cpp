@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/reference/fp8.h"
 #include "kernels/reference/linear.h"
 
 namespace fathom::kernels::reference {
@@ -13,6 +14,42 @@ double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 double Round(float x, bool to_bf16) { return to_bf16 ? RoundToBf16(x) : x; }
 int64_t RowOf(const int32_t* rows, int64_t i) { return rows ? rows[i] : i; }
 
+// What a term with a weight of FP8 adds to the sums (K,) of a row of dx.
+void AddFp8Term(const LinearBackwardTerm& term, int64_t m, int64_t row, double* sums) {
+  const Weight& w = term.w;
+  const Operand dy = RowTiles({term.dy, term.ldy, term.dy_rows, m, w.rows, w.ue8m0, term.dy_blocks}, row, row + 1);
+  for (int64_t n = 0; n < w.rows; ++n) {
+    const double value =
+        static_cast<double>(dy.scales[static_cast<size_t>(n / kFp8Block)]) * dy.values[static_cast<size_t>(n)];
+    for (int64_t k = 0; k < w.cols; ++k) sums[k] += value * w.ScaleAt(n, k) * Decode(w.RowData(n), k, w.dtype);
+  }
+}
+
+void Fp8BackwardWeight(const LinearBackwardWeightJob& job, int64_t begin, int64_t end) {
+  // Tiles stand in columns: those of dy that nobody asks for are left out, but a tile 1x128 needs all of its own.
+  const int64_t first = begin / kFp8Block * kFp8Block;
+  const int64_t last = std::min(job.n, (end + kFp8Block - 1) / kFp8Block * kFp8Block);
+  const Operand dy = ColumnTiles({job.dy + first, job.ldy, job.dy_rows, job.m, last - first, job.ue8m0, job.dy_blocks});
+  const Operand x = ColumnTiles({job.x, job.ldx, job.x_rows, job.m, job.k, job.ue8m0, false});
+  std::vector<double> sums(static_cast<size_t>(job.k));
+  for (int64_t n = begin; n < end; ++n) {
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for (int64_t i = 0; i < job.m; ++i) {
+      const int64_t tile = i / kFp8Block;
+      const double value = static_cast<double>(dy.scales[static_cast<size_t>(tile * (last - first) + n - first)]) *
+                           dy.values[static_cast<size_t>(i * (last - first) + n - first)];
+      for (int64_t j = 0; j < job.k; ++j) {
+        sums[static_cast<size_t>(j)] +=
+            value * x.scales[static_cast<size_t>(tile * job.k + j)] * x.values[static_cast<size_t>(i * job.k + j)];
+      }
+    }
+    for (int64_t j = 0; j < job.k; ++j) {
+      float& dw = job.dw[n * job.k + j];
+      dw = static_cast<float>(dw + sums[static_cast<size_t>(j)]);
+    }
+  }
+}
+
 }  // namespace
 
 void LinearBackwardInput(const LinearBackwardInputJob& job, Compute compute, int64_t begin, int64_t end) {
@@ -21,7 +58,11 @@ void LinearBackwardInput(const LinearBackwardInputJob& job, Compute compute, int
     const int64_t k = job.terms.front().w.cols;
     std::vector<double> sums(static_cast<size_t>(k), 0.0);
     for (const LinearBackwardTerm& term : job.terms) {
-      const bool round = compute == Compute::kBf16 && term.w.dtype == DType::kBF16;
+      if (term.w.dtype == DType::kF8E4M3) {
+        AddFp8Term(term, job.m, i, sums.data());
+        continue;
+      }
+      const bool round = RoundsToBf16(compute) && term.w.dtype == DType::kBF16;
       const float* dy = term.dy + RowOf(term.dy_rows, i) * term.ldy;
       for (int64_t n = 0; n < term.w.rows; ++n) {
         const double value = Round(dy[n], round);
@@ -36,6 +77,7 @@ void LinearBackwardInput(const LinearBackwardInputJob& job, Compute compute, int
 }
 
 void LinearBackwardWeight(const LinearBackwardWeightJob& job, Compute compute, int64_t begin, int64_t end) {
+  if (compute == Compute::kFp8) return Fp8BackwardWeight(job, begin, end);
   const bool round = compute == Compute::kBf16;
   std::vector<double> sums(static_cast<size_t>(job.k));
   for (int64_t n = begin; n < end; ++n) {
@@ -146,7 +188,7 @@ void Balance(const BalanceArgs& args, double* p, int64_t* counts, int64_t begin,
 }
 
 void AttentionBackward(const AttentionBackwardArgs& args, int64_t head, double* dk_rope, double* scratch) {
-  const bool round = args.compute == Compute::kBf16;
+  const bool round = RoundsToBf16(args.compute);
   const int64_t dq = args.dn + args.dr, dn = args.dn, dr = args.dr, dv = args.dv, tokens = args.tokens;
   const auto* kv = static_cast<const std::byte*>(args.kv);
   const auto kv_at = [&](int64_t t, int64_t i) {

@@ -168,8 +168,8 @@ struct QuantizeVector {
   HWY_INLINE VU operator()(const float* in) const { return EncodeE4m3(hn::Div(hn::LoadU(DF(), in), scale)); }
 };
 
-HWY_INLINE float TileScale(float amax, bool ue8m0) {
-  const float s = (amax > 1e-4f ? amax : 1e-4f) / 448.0f;
+HWY_INLINE float TileScale(float amax, bool ue8m0, float floor) {
+  const float s = (amax > floor ? amax : floor) / 448.0f;
   if (!ue8m0) return s;
   uint32_t u;
   __builtin_memcpy(&u, &s, sizeof u);
@@ -179,7 +179,7 @@ HWY_INLINE float TileScale(float amax, bool ue8m0) {
   return power;
 }
 
-void Quantize(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0) {
+void Quantize(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor) {
   const DF df;
   for (int64_t begin = 0; begin < n; begin += kScaleBlock) {
     const int64_t count = n - begin < kScaleBlock ? n - begin : kScaleBlock;
@@ -190,7 +190,7 @@ void Quantize(uint8_t* codes, float* values, float* scales, const float* x, int6
       const auto a = hn::Abs(hn::Load(df, tile + i));
       largest = hn::IfThenElse(hn::Gt(a, largest), a, largest);  // NaN is not greater: it keeps its code only
     }
-    const float scale = TileScale(hn::GetLane(hn::MaxOfLanes(df, largest)), ue8m0);
+    const float scale = TileScale(hn::GetLane(hn::MaxOfLanes(df, largest)), ue8m0, floor);
     scales[begin / kScaleBlock] = scale;
     const QuantizeVector encode{hn::Set(df, scale), codes};
     for (int64_t i = 0; i < count; i += kN) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -49,15 +50,46 @@ struct Probe {
   std::function<void(int64_t layer, float* x, int64_t tokens)> replace_input;  // x (T, d)
 };
 
+// A tensor of a training step in the order of execution: what it is of the module ("self_attn.o_proj" or, of an
+// expert, "down_proj") of the layer at work.
+struct TensorName {
+  static constexpr int64_t kNone = -1, kDense = -2, kShared = -3;  // no feed-forward; one without experts
+  std::string_view module;
+  std::string_view kind;  // input, output, gradient (of the output)
+  int64_t expert = kNone;
+};
+
+// Sees activations and their gradients as they are made: row i of the m is row rows[i] of x (null: i), n values each.
+using WatchFn = std::function<void(const std::string& name, const float* x, int64_t m, int64_t n, const int32_t* rows)>;
+
+// Of the activation gradients that E4M3 products take: the norm of what quantising changes over that of the values, in
+// tiles of 1x128 and in blocks of 128x128 (V3 report B.2), summed over the products.
+struct Fp8GradientErrors {
+  double tiles = 0, blocks = 0;
+  int64_t tensors = 0;
+};
+
 // What a training step adds. The forward pass keeps on the tape what the backward pass needs.
 struct Training {
   Arena& tape;
-  double balance_scale = 0;                     // gradient of the loss by one sequence's balance loss
-  bool isolate = false;                         // documents: a row's bits must not depend on how many rows there are
+  double balance_scale = 0;  // gradient of the loss by one sequence's balance loss
+  bool isolate = false;      // documents: a row's bits must not depend on how many rows there are
+  bool dy_blocks = false;    // kFp8: activation gradients in blocks of 128x128
+  const WatchFn* watch = nullptr;
+  Fp8GradientErrors* gradient_errors = nullptr;
+  int64_t layer = -1;                           // at work, or -1 outside of the layers
   bool recomputing = false;                     // a second forward pass of the same tokens: nothing is counted
   double balance = 0;                           // sum over layers and sequences of sum f P (report eq. 17)
   std::vector<std::vector<int64_t>> load = {};  // (cache layer, E): tokens that chose each expert; dense: empty
 };
+
+// layers.3.mlp.experts.5.down_proj gradient
+std::string NameOf(const TensorName& name, int64_t layer);
+
+// The type of keys, values and latent rows.
+inline DType CoreType(Compute compute) {
+  return compute == Compute::kBf16 || compute == Compute::kFp8 ? DType::kBF16 : DType::kF32;
+}
 
 struct Env {
   Context& ctx;
@@ -76,6 +108,9 @@ struct Env {
   bool planning() const { return arena.planning(); }
   void Show(std::string_view name, int64_t layer, const void* data, DType dtype, const Shape& shape) const {
     if (probe && probe->on_tensor && !planning()) probe->on_tensor(name, layer, TensorView{data, dtype, shape});
+  }
+  void Watch(const TensorName& name, const float* x, int64_t m, int64_t n, const int32_t* rows = nullptr) const {
+    if (training && training->watch && !planning()) (*training->watch)(NameOf(name, training->layer), x, m, n, rows);
   }
   void Linear(std::span<const kernels::LinearJob> jobs, Compute c) const {
     kernels::Linear(ctx, arena, {jobs, c, fixed_form || (training != nullptr && training->isolate)});
@@ -107,19 +142,8 @@ inline float* Gradient(const Weight& g) { return static_cast<float*>(const_cast<
 
 // The arithmetic of a weight's gradient: that of its products.
 inline Compute ComputeOf(const Env& env, const Weight& w) {
-  return w.dtype == DType::kF32 ? Compute::kF32 : env.compute;
-}
-
-// dw += dy^T x for contiguous dy (m, N) and x (m, K).
-inline kernels::LinearBackwardWeightJob WeightGradient(const Weight& grad, const float* dy, const float* x, int64_t m) {
-  return {.dw = Gradient(grad),
-          .n = grad.rows,
-          .k = grad.cols,
-          .dy = dy,
-          .ldy = grad.rows,
-          .x = x,
-          .ldx = grad.cols,
-          .m = m};
+  if (w.dtype == DType::kF32) return Compute::kF32;
+  return env.compute == Compute::kFp8 && w.dtype != DType::kF8E4M3 ? Compute::kBf16 : env.compute;
 }
 
 }  // namespace fathom::model

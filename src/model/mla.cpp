@@ -26,7 +26,7 @@ void FullForm(const Env& env, const ModelConfig& c, const AttentionParams& p, co
   ArenaScope scope(env.arena);
   const Shapes s(c);
   const int64_t length = slice.position + slice.tokens, per_head = s.dn + s.dv;
-  const DType kv_dtype = env.compute == Compute::kBf16 ? DType::kBF16 : DType::kF32;
+  const DType kv_dtype = CoreType(env.compute);
   const int64_t group = std::clamp<int64_t>(kExpandedBudget / (length * per_head * SizeOf(kv_dtype)), 1, s.h);
   std::byte* kv = env.arena.Take<std::byte>(length * group * per_head * SizeOf(kv_dtype));
   float* latent = env.arena.Take<float>(std::min(length, kExpandRows) * s.r);
@@ -168,6 +168,15 @@ void Rotate(const Env& env, const RopeTable& rope, const int32_t* positions, int
                           .inverse = inverse});
 }
 
+// x (n,) rounded to bf16.
+void Round(const Env& env, float* x, int64_t n) {
+  if (env.planning()) return;
+  constexpr int64_t kPiece = 16384;
+  env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) x[i] = RoundToBf16(x[i]);
+  });
+}
+
 // kv (T, r + dr): latents after their norm, shared keys rotated. kv may be kv_a.
 void MakeLatents(const Env& env, const ModelConfig& c, const AttentionParams& p, const RopeTable& rope,
                  const int32_t* positions, int64_t tokens, const float* kv_a, float* kv) {
@@ -188,14 +197,15 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
   const Shapes s(c);
   const int64_t t = step.tokens(), d = c.hidden_size, dq = s.dn + s.dr, width = s.r + s.dr;
   const int64_t rq = c.q_lora_rank.value_or(0);
-  float* kv_a = env.Keep<float>(t * width);      // (T, r + dr)
-  float* q_a = env.Keep<float>(t * rq);          // (T, rq)
-  float* out = env.Keep<float>(t * s.h * s.dv);  // (T, H, dv)
+  float* kv_a = env.Keep<float>(t * width);  // (T, r + dr)
+  float* q_a = env.Keep<float>(t * rq);      // (T, rq)
+  const bool pack = saved && env.compute == Compute::kFp8;
+  float* out = pack ? env.arena.Take<float>(t * s.h * s.dv) : env.Keep<float>(t * s.h * s.dv);  // (T, H, dv)
   float* lse = saved ? env.Keep<float>(t * s.h) : nullptr;
   float* q = env.arena.Take<float>(t * s.h * dq);  // (T, H, dn + dr)
   float* kv = saved ? env.arena.Take<float>(t * width) : kv_a;
   float* q_n = saved ? env.arena.Take<float>(t * rq) : q_a;
-  if (saved) *saved = {.q_a = q_a, .kv_a = kv_a, .out = out, .lse = lse};
+  if (saved) *saved = {.q_a = q_a, .kv_a = kv_a, .out = pack ? nullptr : out, .packed_out = {}, .lse = lse};
 
   kernels::LinearJob latent{.y = kv_a, .ldy = width, .x = x, .ldx = d, .m = t, .w = p.kv_a_proj_with_mqa};
   if (c.q_lora_rank) {
@@ -207,14 +217,16 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
     const kernels::LinearJob jobs[] = {{.y = q, .ldy = s.h * dq, .x = x, .ldx = d, .m = t, .w = p.q_proj}, latent};
     env.Linear(jobs);
   }
+  if (c.q_lora_rank) env.Watch({"self_attn.q_a_proj", "output"}, q_a, t, rq);
+  env.Watch({"self_attn.kv_a_proj_with_mqa", "output"}, kv_a, t, width);
+  env.Watch({c.q_lora_rank ? "self_attn.q_b_proj" : "self_attn.q_proj", "output"}, q, t, s.h * dq);
   MakeLatents(env, c, p, rope, positions, t, kv_a, kv);
   Rotate(env, rope, positions, t, q + s.dn, s.h * dq, dq, s.h, s.dr);
 
   std::vector<kernels::CacheWriteArgs> writes;
   std::vector<int64_t> rows, lengths;  // of the absorbed form: one query each
   std::vector<kernels::LatentCache> caches;
-  const kernels::LatentCache planned{.dtype = env.compute == Compute::kBf16 ? DType::kBF16 : DType::kF32,
-                                     .width = width};
+  const kernels::LatentCache planned{.dtype = CoreType(env.compute), .width = width};
   for (const SequenceSlice& slice : step.sequences) {
     const kernels::LatentCache cache = env.planning() ? planned : slice.caches[static_cast<size_t>(cache_layer)];
     writes.push_back(
@@ -240,7 +252,13 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
     }
   }
   if (!rows.empty()) AbsorbedForm(env, c, p, rows, caches, lengths, q, out);
+  env.Watch({"self_attn.o_proj", "input"}, out, t, s.h * s.dv);
+  if (pack) {  // o_proj reads what backward will read
+    saved->packed_out = PackRows(env, out, t, s.h * s.dv, kernels::TileFormat::kE5M6, true);
+    UnpackRows(env, saved->packed_out, out);
+  }
   env.Linear(y, out, t, p.o_proj);
+  env.Watch({"self_attn.o_proj", "output"}, y, t, d);
 }
 
 namespace {
@@ -248,12 +266,12 @@ namespace {
 // dq (T, H, dn + dr), dlatent (T, r) and dk_rope (T, dr, zero before) of dout (T, H, dv); keys and values of some heads
 // at a time.
 void FullFormBackward(const Env& env, const ModelConfig& c, const AttentionParams& p, const AttentionParams& grads,
-                      const Step& step, const MlaSaved& saved, const float* kv, const float* q, const float* dout,
-                      float* dq, float* dlatent, float* dk_rope) {
+                      const Step& step, const MlaSaved& saved, const float* out, const float* kv, const float* q,
+                      const float* dout, float* dq, float* dlatent, float* dk_rope) {
   ArenaScope scope(env.arena);
   const Shapes s(c);
   const int64_t t = step.tokens(), per_head = s.dn + s.dv, width = s.r + s.dr, dim = s.dn + s.dr;
-  const DType kv_dtype = env.compute == Compute::kBf16 ? DType::kBF16 : DType::kF32;
+  const DType kv_dtype = CoreType(env.compute);
   const int64_t size = SizeOf(kv_dtype);
   const int64_t group = std::clamp<int64_t>(kExpandedBudget / (t * per_head * (size + 4)), 1, s.h);
   std::byte* expanded = env.arena.Take<std::byte>(t * group * per_head * size);
@@ -275,7 +293,7 @@ void FullFormBackward(const Env& env, const ModelConfig& c, const AttentionParam
                            .dk_rope = dk_rope + row * s.dr,
                            .lddk_rope = s.dr,
                            .dout = dout + (row * s.h + h) * s.dv,
-                           .out = saved.out + (row * s.h + h) * s.dv,
+                           .out = out + (row * s.h + h) * s.dv,
                            .ldo = s.h * s.dv,
                            .q = q + (row * s.h + h) * dim,
                            .ldq = s.h * dim,
@@ -295,11 +313,11 @@ void FullFormBackward(const Env& env, const ModelConfig& c, const AttentionParam
                            .compute = env.compute});
     }
     kernels::AttentionBackward(env.ctx, env.arena, sequences);
-    const kernels::LinearBackwardTerm term{.dy = dexpanded, .ldy = columns, .w = w};
+    const kernels::LinearBackwardTerm term = GradientTerm(env, {"self_attn.kv_b_proj", "gradient"}, dexpanded, t, w);
     const kernels::LinearBackwardInputJob input{
         .dx = dlatent, .ldx = s.r, .m = t, .terms = std::span(&term, 1), .accumulate = h > 0};
     kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&input, 1), env.compute);
-    kernels::LinearBackwardWeightJob weight = WeightGradient(g, dexpanded, kv, t);
+    kernels::LinearBackwardWeightJob weight = WeightGradient(env, g, dexpanded, kv, t);
     weight.ldx = width;
     kernels::LinearBackwardWeight(env.ctx, env.arena, std::span(&weight, 1), ComputeOf(env, w));
   }
@@ -321,6 +339,14 @@ void MlaBackward(const Env& env, const ModelConfig& c, const AttentionParams& p,
   env.Linear(q, c.q_lora_rank ? q_n : x, t, c.q_lora_rank ? p.q_b_proj : p.q_proj);
   Rotate(env, rope, positions, t, q + s.dn, s.h * dim, dim, s.h, s.dr);
   MakeLatents(env, c, p, rope, positions, t, saved.kv_a, kv);
+  const float* out = saved.out;
+  if (env.compute == Compute::kFp8) {
+    // The latent cache that forward read holds bf16, of which FP8 makes other codes than of float32.
+    Round(env, kv, t * width);
+    float* unpacked = env.arena.Take<float>(t * s.h * s.dv);
+    UnpackRows(env, saved.packed_out, unpacked);
+    out = unpacked;
+  }
 
   float* dout = env.arena.Take<float>(t * s.h * s.dv);
   float* dq = env.arena.Take<float>(t * s.h * dim);
@@ -332,8 +358,11 @@ void MlaBackward(const Env& env, const ModelConfig& c, const AttentionParams& p,
         .dx = to, .ldx = ld, .m = t, .terms = std::span(terms.begin(), terms.size())};
     kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&job, 1), env.compute);
   };
-  backward_input(dout, s.h * s.dv, {{.dy = dy, .ldy = d, .w = p.o_proj}});
-  FullFormBackward(env, c, p, grads, step, saved, kv, q, dout, dq, dlatent, dk_rope);
+  const auto gradient = [&](const char* name, const float* of, const Weight& w) {
+    return GradientTerm(env, {name, "gradient"}, of, t, w);
+  };
+  backward_input(dout, s.h * s.dv, {gradient("self_attn.o_proj", dy, p.o_proj)});
+  FullFormBackward(env, c, p, grads, step, saved, out, kv, q, dout, dq, dlatent, dk_rope);
   Rotate(env, rope, positions, t, dq + s.dn, s.h * dim, dim, s.h, s.dr, true);
   Rotate(env, rope, positions, t, dk_rope, s.dr, s.dr, 1, s.dr, true);
 
@@ -359,19 +388,19 @@ void MlaBackward(const Env& env, const ModelConfig& c, const AttentionParams& p,
   if (!env.planning()) {
     for (int64_t i = 0; i < t; ++i) std::copy_n(dk_rope + i * s.dr, s.dr, dkv_a + i * width + s.r);
   }
-  std::vector<kernels::LinearBackwardWeightJob> weights = {WeightGradient(grads.o_proj, dy, saved.out, t),
-                                                           WeightGradient(grads.kv_a_proj_with_mqa, dkv_a, x, t)};
-  const kernels::LinearBackwardTerm from_kv{.dy = dkv_a, .ldy = width, .w = p.kv_a_proj_with_mqa};
+  std::vector<kernels::LinearBackwardWeightJob> weights = {WeightGradient(env, grads.o_proj, dy, out, t),
+                                                           WeightGradient(env, grads.kv_a_proj_with_mqa, dkv_a, x, t)};
+  const kernels::LinearBackwardTerm from_kv = gradient("self_attn.kv_a_proj_with_mqa", dkv_a, p.kv_a_proj_with_mqa);
   if (c.q_lora_rank) {
     float* dq_a = env.arena.Take<float>(t * rq);
-    backward_input(dq_a, rq, {{.dy = dq, .ldy = s.h * dim, .w = p.q_b_proj}});
-    weights.push_back(WeightGradient(grads.q_b_proj, dq, q_n, t));
+    backward_input(dq_a, rq, {gradient("self_attn.q_b_proj", dq, p.q_b_proj)});
+    weights.push_back(WeightGradient(env, grads.q_b_proj, dq, q_n, t));
     norm_backward(dq_a, rq, dq_a, rq, saved.q_a, rq, p.q_a_layernorm, grads.q_a_layernorm);
-    weights.push_back(WeightGradient(grads.q_a_proj, dq_a, x, t));
-    backward_input(dx, d, {from_kv, {.dy = dq_a, .ldy = rq, .w = p.q_a_proj}});
+    weights.push_back(WeightGradient(env, grads.q_a_proj, dq_a, x, t));
+    backward_input(dx, d, {from_kv, gradient("self_attn.q_a_proj", dq_a, p.q_a_proj)});
   } else {
-    weights.push_back(WeightGradient(grads.q_proj, dq, x, t));
-    backward_input(dx, d, {from_kv, {.dy = dq, .ldy = s.h * dim, .w = p.q_proj}});
+    weights.push_back(WeightGradient(env, grads.q_proj, dq, x, t));
+    backward_input(dx, d, {from_kv, gradient("self_attn.q_proj", dq, p.q_proj)});
   }
   kernels::LinearBackwardWeight(env.ctx, env.arena, weights, ComputeOf(env, p.o_proj));
 }

@@ -10,6 +10,7 @@
 
 #include "model/config.h"
 #include "model/env.h"
+#include "model/fp8.h"
 #include "model/params.h"
 
 namespace fathom::model {
@@ -32,7 +33,8 @@ class RopeTable {
 struct MlaSaved {
   const float* q_a = nullptr;   // (T, q_lora_rank) before its norm
   const float* kv_a = nullptr;  // (T, r + dr) before norm and rotation
-  const float* out = nullptr;   // (T, H, dv) before o_proj
+  const float* out = nullptr;   // (T, H, dv) before o_proj; null with kFp8:
+  PackedRows packed_out;        // E5M6 with power-of-two scales (report 3.3.3)
   const float* lse = nullptr;   // (T, H)
 };
 

@@ -30,17 +30,32 @@ struct GatedRows {
   const int32_t* x_rows;  // as kernels::LinearJob
   float* y;
   int64_t rows;
+  int64_t expert;  // as TensorName
 };
+
+// Calls visit(first value, rows, n) for groups of one width that stand together.
+template <class Visit>
+void ForEachWidth(std::span<const GatedRows> groups, const Visit& visit) {
+  int64_t at = 0;
+  for (size_t i = 0; i < groups.size();) {
+    const int64_t n = groups[i].params->gate_proj.rows;
+    int64_t rows = 0;
+    for (; i < groups.size() && groups[i].params->gate_proj.rows == n; ++i) rows += groups[i].rows;
+    visit(at, rows, n);
+    at += rows * n;
+  }
+}
 
 // All groups at once: one region for gate and up, one for down, whatever their widths.
 void GatedMlp(const Env& env, std::span<const GatedRows> groups, int64_t d, GatedSaved* saved) {
   ArenaScope scope(env.arena);
   int64_t total = 0;
   for (const GatedRows& g : groups) total += g.rows * g.params->gate_proj.rows;
-  float* gate = env.Keep<float>(total);
-  float* up = env.Keep<float>(total);
-  float* hidden = saved ? env.arena.Take<float>(total) : gate;
-  if (saved) *saved = {.gate = gate, .up = up};
+  const bool pack = saved && env.compute == Compute::kFp8;
+  float* gate = pack ? env.arena.Take<float>(total) : env.Keep<float>(total);
+  float* up = pack ? env.arena.Take<float>(total) : env.Keep<float>(total);
+  float* hidden = saved && !pack ? env.arena.Take<float>(total) : gate;
+  if (saved) *saved = {.gate = pack ? nullptr : gate, .up = pack ? nullptr : up};
   std::vector<kernels::LinearJob> jobs;
   jobs.reserve(2 * groups.size());
   int64_t at = 0;
@@ -53,15 +68,31 @@ void GatedMlp(const Env& env, std::span<const GatedRows> groups, int64_t d, Gate
     at += g.rows * n;
   }
   env.Linear(jobs);
+  at = 0;
+  for (const GatedRows& g : groups) {
+    const int64_t n = g.params->gate_proj.rows;
+    env.Watch({"gate_proj", "output", g.expert}, gate + at, g.rows, n);
+    env.Watch({"up_proj", "output", g.expert}, up + at, g.rows, n);
+    at += g.rows * n;
+  }
+  if (pack) {
+    ForEachWidth(groups, [&](int64_t begin, int64_t rows, int64_t n) {
+      constexpr auto kFormat = kernels::TileFormat::kE4M3;
+      saved->packed_gate.push_back(PackRows(env, gate + begin, rows, n, kFormat, false));
+      saved->packed_up.push_back(PackRows(env, up + begin, rows, n, kFormat, false));
+    });
+  }
   if (!env.planning()) SwigluFlat(env.ctx, hidden, gate, up, total);
   jobs.clear();
   at = 0;
   for (const GatedRows& g : groups) {
     const int64_t n = g.params->gate_proj.rows;
     jobs.push_back({.y = g.y, .ldy = d, .x = hidden + at, .ldx = n, .m = g.rows, .w = g.params->down_proj});
+    env.Watch({"down_proj", "input", g.expert}, hidden + at, g.rows, n);
     at += g.rows * n;
   }
   env.Linear(jobs);
+  for (const GatedRows& g : groups) env.Watch({"down_proj", "output", g.expert}, g.y, g.rows, d);
 }
 
 // The same groups backward. dx (rows, d) contiguous, the group's part of one region or of its own.
@@ -76,6 +107,7 @@ struct GatedGradients {
   float* dweights = nullptr;       // (rows,) or null
   float* dx;
   int64_t rows;
+  int64_t expert;  // as TensorName
 };
 
 // Groups with the same kind of weights (given or not) and width must stand together.
@@ -84,13 +116,24 @@ void GatedMlpBackward(const Env& env, std::span<const GatedGradients> groups, in
   int64_t total = 0;
   for (const GatedGradients& g : groups) total += g.rows * g.params->gate_proj.rows;
   float* hidden = env.arena.Take<float>(total);  // the gradient of SwiGLU's output, then that output
+  float *gate = saved.gate, *up = saved.up;
+  if (!saved.packed_gate.empty()) {
+    gate = env.arena.Take<float>(total);
+    up = env.arena.Take<float>(total);
+    int64_t begin = 0;
+    for (size_t i = 0; i < saved.packed_gate.size(); ++i) {
+      UnpackRows(env, saved.packed_gate[i], gate + begin);
+      UnpackRows(env, saved.packed_up[i], up + begin);
+      begin += saved.packed_gate[i].rows * saved.packed_gate[i].n;
+    }
+  }
   std::vector<kernels::LinearBackwardTerm> terms(2 * groups.size());
   std::vector<kernels::LinearBackwardInputJob> inputs;
   int64_t at = 0;
   for (size_t i = 0; i < groups.size(); ++i) {
     const GatedGradients& g = groups[i];
     const int64_t n = g.params->gate_proj.rows;
-    terms[i] = {.dy = g.dy, .ldy = d, .dy_rows = g.dy_rows, .w = g.params->down_proj};
+    terms[i] = GradientTerm(env, {"down_proj", "gradient", g.expert}, g.dy, g.rows, g.params->down_proj, g.dy_rows);
     inputs.push_back({.dx = hidden + at, .ldx = n, .m = g.rows, .terms = std::span(&terms[i], 1)});
     at += g.rows * n;
   }
@@ -108,13 +151,13 @@ void GatedMlpBackward(const Env& env, std::span<const GatedGradients> groups, in
       if (!follows) break;
       rows += g.rows;
     }
-    kernels::SwigluBackward(env.ctx, {.dgate = saved.gate + at,
-                                      .dup = saved.up + at,
+    kernels::SwigluBackward(env.ctx, {.dgate = gate + at,
+                                      .dup = up + at,
                                       .y = hidden + at,
                                       .dweight = first.dweights,
                                       .dy = hidden + at,
-                                      .gate = saved.gate + at,
-                                      .up = saved.up + at,
+                                      .gate = gate + at,
+                                      .up = up + at,
                                       .weight = first.weights,
                                       .rows = rows,
                                       .n = n});
@@ -135,9 +178,10 @@ void GatedMlpBackward(const Env& env, std::span<const GatedGradients> groups, in
                        .dy_rows = g.dy_rows,
                        .x = hidden + at,
                        .ldx = n,
-                       .m = g.rows});
-    for (const auto& [dy, grad] :
-         {std::pair{saved.gate + at, &g.grads->gate_proj}, {saved.up + at, &g.grads->up_proj}}) {
+                       .m = g.rows,
+                       .ue8m0 = g.grads->down_proj.ue8m0,
+                       .dy_blocks = env.training->dy_blocks});
+    for (const auto& [dy, grad] : {std::pair{gate + at, &g.grads->gate_proj}, {up + at, &g.grads->up_proj}}) {
       weights.push_back({.dw = Gradient(*grad),
                          .n = n,
                          .k = d,
@@ -146,10 +190,12 @@ void GatedMlpBackward(const Env& env, std::span<const GatedGradients> groups, in
                          .x = g.x,
                          .ldx = d,
                          .x_rows = g.x_rows,
-                         .m = g.rows});
+                         .m = g.rows,
+                         .ue8m0 = grad->ue8m0,
+                         .dy_blocks = env.training->dy_blocks});
     }
-    terms[2 * i] = {.dy = saved.gate + at, .ldy = n, .w = g.params->gate_proj};
-    terms[2 * i + 1] = {.dy = saved.up + at, .ldy = n, .w = g.params->up_proj};
+    terms[2 * i] = GradientTerm(env, {"gate_proj", "gradient", g.expert}, gate + at, g.rows, g.params->gate_proj);
+    terms[2 * i + 1] = GradientTerm(env, {"up_proj", "gradient", g.expert}, up + at, g.rows, g.params->up_proj);
     inputs.push_back({.dx = g.dx, .ldx = d, .m = g.rows, .terms = std::span(&terms[2 * i], 2)});
     at += g.rows * n;
   }
@@ -168,7 +214,8 @@ void AddExpertGroups(const std::vector<MlpParams>& experts, const Dispatched& se
                       .x = in_order ? sent.x + begin * d : sent.x,
                       .x_rows = in_order ? nullptr : sent.x_rows.data() + begin,
                       .y = y + begin * d,
-                      .rows = rows});
+                      .rows = rows,
+                      .expert = static_cast<int64_t>(e)});
   }
 }
 
@@ -273,13 +320,15 @@ void RunExperts(const Env& env, const std::vector<MlpParams>& experts, const Dis
 }
 
 void MlpForward(const Env& env, const MlpParams& params, const float* x, int64_t tokens, float* y, GatedSaved* saved) {
-  const GatedRows all{.params = &params, .x = x, .x_rows = nullptr, .y = y, .rows = tokens};
+  const GatedRows all{
+      .params = &params, .x = x, .x_rows = nullptr, .y = y, .rows = tokens, .expert = TensorName::kDense};
   GatedMlp(env, std::span(&all, 1), params.gate_proj.cols, saved);
 }
 
 void MlpBackward(const Env& env, const MlpParams& params, const MlpParams& grads, const GatedSaved& saved,
                  const float* x, const float* dy, int64_t tokens, float* dx) {
-  const GatedGradients all{.params = &params, .grads = &grads, .x = x, .dy = dy, .dx = dx, .rows = tokens};
+  const GatedGradients all{
+      .params = &params, .grads = &grads, .x = x, .dy = dy, .dx = dx, .rows = tokens, .expert = TensorName::kDense};
   GatedMlpBackward(env, std::span(&all, 1), params.gate_proj.cols, saved);
 }
 
@@ -341,15 +390,29 @@ void MoeForward(const Env& env, const ModelConfig& c, const MoeParams& params, i
   const int64_t d = c.hidden_size, tokens = step.tokens();
   float* logits = saved ? env.Keep<float>(tokens * c.n_routed_experts) : nullptr;
   const Routing routing = Route(env, c, params, x, tokens, logits);
+  if (saved) env.Watch({"mlp.gate", "output"}, logits, tokens, c.n_routed_experts);
   env.Show("router_ids", layer, routing.ids, DType::kI32, {tokens, routing.top_k});
   env.Show("router_weights", layer, routing.weights, DType::kF32, {tokens, routing.top_k});
+  if (saved) saved->payload = {};
+  if (saved && env.compute == Compute::kFp8) {
+    // The gate has seen x itself; experts get codes, made once. Linear makes the same codes of their values again.
+    saved->payload = PackRows(env, x, tokens, d, kernels::TileFormat::kE4M3, true);
+    float* payload = env.arena.Take<float>(tokens * d);
+    UnpackRows(env, saved->payload, payload);
+    x = payload;
+  }
   Dispatched sent = exchange.Dispatch(env, routing, x, d);
   float* expert_out = env.arena.Take<float>(sent.rows() * d);
   // Shared and routed experts together: one region fewer of each kind.
   std::vector<GatedRows> groups;
   AddExpertGroups(params.experts, sent, expert_out, d, groups);
   if (c.n_shared_experts > 0) {
-    groups.push_back({.params = &params.shared_experts, .x = x, .x_rows = nullptr, .y = y, .rows = tokens});
+    groups.push_back({.params = &params.shared_experts,
+                      .x = x,
+                      .x_rows = nullptr,
+                      .y = y,
+                      .rows = tokens,
+                      .expert = TensorName::kShared});
   } else if (!env.planning()) {
     std::fill_n(y, tokens * d, 0.0f);
   }
@@ -372,6 +435,12 @@ void MoeBackward(const Env& env, const ModelConfig& c, const MoeParams& params, 
   float* row_dweights = env.arena.Take<float>(rows);
   float* dweights = env.arena.Take<float>(tokens * k);
   float* dlogits = env.arena.Take<float>(tokens * e);
+  const float* given = x;  // to the experts
+  if (saved.payload.codes || (env.planning() && env.compute == Compute::kFp8)) {
+    float* payload = env.arena.Take<float>(tokens * d);
+    UnpackRows(env, saved.payload, payload);
+    given = payload;
+  }
   std::vector<GatedGradients> groups;
   for (size_t i = 0; i < params.experts.size(); ++i) {
     const int64_t begin = saved.sent.offsets[i], n = saved.sent.offsets[i + 1] - begin;
@@ -379,18 +448,24 @@ void MoeBackward(const Env& env, const ModelConfig& c, const MoeParams& params, 
     const bool in_order = saved.sent.x_rows.empty(), dy_in_order = gradient.dy_rows.empty();
     groups.push_back({.params = &params.experts[i],
                       .grads = &grads.experts[i],
-                      .x = in_order ? x + begin * d : x,
+                      .x = in_order ? given + begin * d : given,
                       .x_rows = in_order ? nullptr : saved.sent.x_rows.data() + begin,
                       .dy = dy_in_order ? gradient.dy + begin * d : gradient.dy,
                       .dy_rows = dy_in_order ? nullptr : gradient.dy_rows.data() + begin,
                       .weights = gradient.weights + begin,
                       .dweights = row_dweights + begin,
                       .dx = row_dx + begin * d,
-                      .rows = n});
+                      .rows = n,
+                      .expert = static_cast<int64_t>(i)});
   }
   if (c.n_shared_experts > 0) {
-    groups.push_back(
-        {.params = &params.shared_experts, .grads = &grads.shared_experts, .x = x, .dy = dy, .dx = dx, .rows = tokens});
+    groups.push_back({.params = &params.shared_experts,
+                      .grads = &grads.shared_experts,
+                      .x = given,
+                      .dy = dy,
+                      .dx = dx,
+                      .rows = tokens,
+                      .expert = TensorName::kShared});
   } else if (!env.planning()) {
     std::fill_n(dx, tokens * d, 0.0f);
   }
@@ -411,11 +486,11 @@ void MoeBackward(const Env& env, const ModelConfig& c, const MoeParams& params, 
                                     .balance = saved.balance,
                                     .sequence_of = saved.sequence_of});
   }
-  const kernels::LinearBackwardTerm term{.dy = dlogits, .ldy = e, .w = params.gate};
+  const kernels::LinearBackwardTerm term = GradientTerm(env, {"mlp.gate", "gradient"}, dlogits, tokens, params.gate);
   const kernels::LinearBackwardInputJob input{
       .dx = dx, .ldx = d, .m = tokens, .terms = std::span(&term, 1), .accumulate = true};
   kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&input, 1), Compute::kF32);
-  const kernels::LinearBackwardWeightJob weight = WeightGradient(grads.gate, dlogits, x, tokens);
+  const kernels::LinearBackwardWeightJob weight = WeightGradient(env, grads.gate, dlogits, x, tokens);
   kernels::LinearBackwardWeight(env.ctx, env.arena, std::span(&weight, 1), Compute::kF32);
 }
 

@@ -11,6 +11,7 @@
 
 #include "model/config.h"
 #include "model/env.h"
+#include "model/fp8.h"
 #include "model/params.h"
 
 namespace fathom::model {
@@ -79,10 +80,12 @@ Routing Route(const Env& env, const ModelConfig& config, const MoeParams& params
 void RunExperts(const Env& env, const std::vector<MlpParams>& experts, const Dispatched& sent, float* y, int64_t d);
 
 // gate(x) and up(x) of all rows of all groups, one after the other: kept for backward, which makes SwiGLU's output
-// again (report 3.2.3). Backward overwrites them with their gradients.
+// again (report 3.2.3). Backward overwrites them with their gradients. With kFp8 they are null, and the rows of one
+// width after the other are kept as E4M3 (report 3.3.3).
 struct GatedSaved {
   float* gate = nullptr;
   float* up = nullptr;
+  std::vector<PackedRows> packed_gate = {}, packed_up = {};
 };
 
 // y (T, d) = down(silu(gate(x)) * up(x)).
@@ -96,6 +99,7 @@ struct MoeSaved {
   const float* logits = nullptr;  // (T, E) of the router
   Routing routing;
   Dispatched sent;                       // without x
+  PackedRows payload;                    // kFp8: what the experts saw of x, E4M3 with power-of-two scales
   GatedSaved gated;                      // routed experts' rows, then the shared experts' (T)
   const float* balance = nullptr;        // (S, E) gradient by the normalised scores of each sequence's tokens, or null
   const int32_t* sequence_of = nullptr;  // (T,)

@@ -75,7 +75,7 @@ class StepCaches {
  public:
   StepCaches(const Env& env, const Transformer& transformer, Rows* rows) {
     const ModelConfig& c = transformer.config();
-    const DType dtype = env.compute == Compute::kBf16 ? DType::kBF16 : DType::kF32;
+    const DType dtype = CoreType(env.compute);
     const int64_t width = c.kv_lora_rank + c.qk_rope_head_dim, row_bytes = width * SizeOf(dtype);
     std::byte* data = env.arena.Take<std::byte>(rows->size() * row_bytes);
     blocks_.resize(rows->slices.size());
@@ -134,6 +134,7 @@ double HeadLoss(const Env& env, const Transformer& transformer, const float* nor
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t n = std::min(chunk, rows - begin);
     transformer.Head(env, normed + begin * d, n, logits);
+    env.Watch({"lm_head", "output"}, logits, n, v);
     if (!env.planning()) {
       kernels::CrossEntropy(env.ctx, {.logits = logits,
                                       .losses = losses + begin,
@@ -144,11 +145,11 @@ double HeadLoss(const Env& env, const Transformer& transformer, const float* nor
                                       .scale = static_cast<float>(scale)});
     }
     if (!grads) continue;
-    const kernels::LinearBackwardTerm term{.dy = logits, .ldy = v, .w = head};
+    const kernels::LinearBackwardTerm term = GradientTerm(env, {"lm_head", "gradient"}, logits, n, head);
     const kernels::LinearBackwardInputJob input{
         .dx = dnormed + begin * d, .ldx = d, .m = n, .terms = std::span(&term, 1)};
     kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&input, 1), env.compute);
-    const kernels::LinearBackwardWeightJob weight = WeightGradient(grads->lm_head, logits, normed + begin * d, n);
+    const kernels::LinearBackwardWeightJob weight = WeightGradient(env, grads->lm_head, logits, normed + begin * d, n);
     kernels::LinearBackwardWeight(env.ctx, env.arena, std::span(&weight, 1), ComputeOf(env, head));
   }
   double sum = 0;
@@ -205,8 +206,12 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
                               const ObjectiveArgs& args) {
   ArenaScope scope(arena), tape_scope(tape);
   const ObjectiveScale& scale = *args.scale;
-  Training training{
-      .tape = tape, .balance_scale = Over(scale.aux_loss_alpha, scale.sequences), .isolate = args.batch->isolate};
+  Training training{.tape = tape,
+                    .balance_scale = Over(scale.aux_loss_alpha, scale.sequences),
+                    .isolate = args.batch->isolate,
+                    .dy_blocks = args.dy_blocks,
+                    .watch = args.watch,
+                    .gradient_errors = args.gradient_errors};
   const Env env{.ctx = ctx, .arena = arena, .compute = args.compute, .training = &training};
   const int64_t d = transformer.config().hidden_size, depths = transformer.mtp_depth();
   const std::vector<Piece> pieces = PiecesOf(*args.batch);
@@ -245,6 +250,7 @@ ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Aren
                                  : Over(scale.mtp_loss_weight / static_cast<double>(depths),
                                         scale.targets.mtp.empty() ? 0 : scale.targets.mtp[static_cast<size_t>(k) - 1]);
     sums.forward_seconds += watch.Lap();
+    training.layer = -1;
     const double loss =
         HeadLoss(env, transformer, normed.back(), r.targets, weight, args.grads, dnormed.back(), argmax.back());
     (k == 0 ? sums.main : sums.mtp.emplace_back()) = loss;

@@ -64,6 +64,9 @@ struct ObjectiveArgs {
   const ModelParams* grads = nullptr;
   Recompute recompute = Recompute::kPaper;
   Compute compute = Compute::kF32;
+  bool dy_blocks = false;  // kFp8: activation gradients in blocks of 128x128
+  const WatchFn* watch = nullptr;
+  Fp8GradientErrors* gradient_errors = nullptr;
 };
 ObjectiveSums ForwardBackward(const Transformer& transformer, Context& ctx, Arena& arena, Arena& tape,
                               const ObjectiveArgs& args);

@@ -82,7 +82,9 @@ void Transformer::Block(const Env& env, const BlockParams& p, const Step& step, 
   const int64_t t = step.tokens(), d = config_.hidden_size;
   float* normed = env.arena.Take<float>(t * d);
   float* y = env.arena.Take<float>(t * d);
+  if (env.training) env.training->layer = layer;
 
+  env.Watch({"input_layernorm", "input"}, x0, t, d);
   env.Norm(normed, x0, t, p.input_layernorm, config_.rms_norm_eps);
   MlaForward(env, config_, p.self_attn, rope_, step, layer, positions, normed, y, saved ? &saved->self_attn : nullptr);
   Add(env, x1, x0, y, t * d);
@@ -122,6 +124,7 @@ void Transformer::BlockBackward(const Env& env, const BlockParams& p, const Bloc
                                 float* dx) const {
   ArenaScope scope(env.arena);
   ArenaScope again(env.training->tape);
+  env.training->layer = layer;
   const int64_t t = step.tokens(), d = config_.hidden_size;
   BlockSaved saved = given;
   if (recompute == Recompute::kFull) {
@@ -256,10 +259,10 @@ void Transformer::MtpBackward(const Env& env, int64_t depth, const Step& step, c
   float* joined = env.arena.Take<float>(t * 2 * d);
   float* djoined = env.arena.Take<float>(t * 2 * d);
   MtpJoin(env, p, t, saved.embedding, saved.hidden, joined);
-  const kernels::LinearBackwardTerm term{.dy = dout, .ldy = d, .w = p.eh_proj};
+  const kernels::LinearBackwardTerm term = GradientTerm(env, {"eh_proj", "gradient"}, dout, t, p.eh_proj);
   const kernels::LinearBackwardInputJob input{.dx = djoined, .ldx = 2 * d, .m = t, .terms = std::span(&term, 1)};
   kernels::LinearBackwardInput(env.ctx, env.arena, std::span(&input, 1), env.compute);
-  const kernels::LinearBackwardWeightJob weight = WeightGradient(g.eh_proj, dout, joined, t);
+  const kernels::LinearBackwardWeightJob weight = WeightGradient(env, g.eh_proj, dout, joined, t);
   kernels::LinearBackwardWeight(env.ctx, env.arena, std::span(&weight, 1), ComputeOf(env, p.eh_proj));
   NormBackward(env, dhidden, djoined + d, saved.hidden, t, p.hnorm, g.hnorm, config_.rms_norm_eps, false, 2 * d);
   float* dembedding = env.arena.Take<float>(t * d);

@@ -48,6 +48,7 @@ std::string Human(double bytes) { return io::HumanBytes(static_cast<int64_t>(std
 StorePolicy PolicyOf(const Recipe& recipe) {
   constexpr model::Compute kCompute[] = {model::Compute::kBf16, model::Compute::kF32, model::Compute::kFp8};
   return {.compute = kCompute[static_cast<size_t>(recipe.train.precision)],
+          .dy_blocks = recipe.train.fp8_gradient_tiles == GradientTiles::k128x128,
           .moments = MomentsOf(recipe.train) == MomentType::kBf16 ? DType::kBF16 : DType::kF32,
           .ema = recipe.optimizer.ema_decay > 0};
 }

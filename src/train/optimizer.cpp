@@ -42,6 +42,7 @@ void AdamwStep(Context& ctx, ParamStore& store, const AdamwOptions& o, double no
                     .ema_decay = static_cast<float>(o.ema_decay)});
   }
   kernels::Adamw(ctx, args);
+  store.QuantizeFp8(ctx);
 }
 
 void DropGradients(Context& ctx, ParamStore& store) {

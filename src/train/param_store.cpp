@@ -7,6 +7,8 @@
 namespace fathom::train {
 namespace {
 
+int64_t Blocks(int64_t n) { return (n + kFp8Block - 1) / kFp8Block; }
+
 int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Calls place(tensor, bytes, member) for every piece of memory, kind by kind.
@@ -25,6 +27,11 @@ void ForEachPiece(std::vector<StoredTensor>& tensors, const StorePolicy& policy,
   for (StoredTensor& t : tensors) {
     if (t.policy.compute == DType::kBF16)
       place(t.n * 2, [&t](std::byte* p) { t.bf16 = reinterpret_cast<uint16_t*>(p); });
+  }
+  for (StoredTensor& t : tensors) {
+    if (t.policy.compute != DType::kF8E4M3) continue;
+    place(t.n, [&t](std::byte* p) { t.fp8 = reinterpret_cast<uint8_t*>(p); });
+    place(Blocks(t.shape[0]) * Blocks(t.shape[1]) * 4, [&t](std::byte* p) { t.scales = reinterpret_cast<float*>(p); });
   }
   for (StoredTensor& t : tensors) {
     if (policy.ema && t.policy.trained) place(t.n * 4, [&t](std::byte* p) { t.ema = reinterpret_cast<float*>(p); });
@@ -80,7 +87,12 @@ TensorPolicy PolicyOf(const model::ParamInfo& info, const StorePolicy& policy) {
   TensorPolicy out;
   const bool product =
       info.kind == ParamKind::kLinear || info.name.ends_with("eh_proj.weight") || info.name.ends_with("lm_head.weight");
-  if (policy.compute == model::Compute::kBf16 && product) out.compute = DType::kBF16;
+  if (policy.compute != model::Compute::kF32 && product) out.compute = DType::kBF16;
+  if (policy.compute == model::Compute::kFp8 && info.kind == ParamKind::kLinear) {
+    out.compute = DType::kF8E4M3;
+    for (const char* name : {"o_proj", "gate_proj", "up_proj", "down_proj"})
+      out.ue8m0 = out.ue8m0 || info.name.ends_with(std::string(".") + name + ".weight");
+  }
   out.trained = info.kind != ParamKind::kRouterBias;
   out.decay = info.kind == ParamKind::kLinear || info.kind == ParamKind::kMatrix;
   return out;
@@ -109,8 +121,10 @@ ParamStore::ParamStore(const model::ModelConfig& config, const StorePolicy& poli
       const StoredTensor& t = !info.copy                                   ? tensors_[next++]
                               : info.name.ends_with("embed_tokens.weight") ? *Find("model.embed_tokens.weight")
                                                                            : *Find("lm_head.weight");
-      w.dtype = grads || !t.bf16 ? DType::kF32 : DType::kBF16;
-      w.data = grads ? static_cast<void*>(t.grad) : t.bf16 ? static_cast<void*>(t.bf16) : t.master;
+      w.dtype = grads ? DType::kF32 : t.policy.compute;
+      w.data = grads ? t.grad : t.bf16 ? static_cast<void*>(t.bf16) : t.fp8 ? static_cast<void*>(t.fp8) : t.master;
+      w.scale = grads ? nullptr : t.scales;
+      w.ue8m0 = t.policy.ue8m0;
     });
   };
   point(params_, false);
@@ -157,6 +171,16 @@ void ParamStore::Refresh(Context& ctx, bool ema) {
       }
     });
   }
+  QuantizeFp8(ctx);
+}
+
+void ParamStore::QuantizeFp8(Context& ctx) {
+  std::vector<kernels::QuantizeBlocksArgs> args;
+  for (StoredTensor& t : tensors_) {
+    if (t.fp8)
+      args.push_back({.codes = t.fp8, .scales = t.scales, .w = t.master, .rows = t.shape[0], .cols = t.shape[1]});
+  }
+  if (!args.empty()) kernels::QuantizeBlocks(ctx, args);
 }
 
 float* ParamStore::RouterBias(int64_t layer) {

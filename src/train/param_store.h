@@ -14,18 +14,23 @@ namespace fathom::train {
 
 // What decides how a run stores and computes: nothing else looks at these.
 struct StorePolicy {
-  model::Compute compute = model::Compute::kBf16;  // kF32 or kBf16
+  model::Compute compute = model::Compute::kBf16;  // kF32, kBf16 or kFp8
+  bool dy_blocks = false;                          // kFp8: activation gradients in blocks of 128x128
   DType moments = DType::kF32;                     // or kBF16 (report 3.3.2)
   bool ema = false;
   bool optimizer = true;  // moments at all: false for gradients alone
 };
 
 // Where the precision of each tensor is decided. BF16 runs compute projections, head and eh_proj from bf16 copies; the
-// embedding, the gate, norms and the router bias stay float32 (report 3.3.1).
+// embedding, the gate, norms and the router bias stay float32 (report 3.3.1). FP8 runs compute projections from E4M3 in
+// blocks of 128x128.
 struct TensorPolicy {
-  DType compute = DType::kF32;  // kBF16: a rounded copy beside the master
-  bool trained = true;          // by gradient: all but the router bias
-  bool decay = false;           // matrices only, as the goldens' AdamW
+  DType compute = DType::kF32;  // kBF16, kF8E4M3: a copy beside the master
+  // The activations beside it, and their gradients, have power-of-two scales: o_proj's input, which waits as E5M6, what
+  // is sent to the experts, and what comes back for down_proj (report 3.3.3). Dense and shared feed-forwards likewise.
+  bool ue8m0 = false;
+  bool trained = true;  // by gradient: all but the router bias
+  bool decay = false;   // matrices only, as the goldens' AdamW
 };
 TensorPolicy PolicyOf(const model::ParamInfo& info, const StorePolicy& policy);
 
@@ -40,6 +45,8 @@ struct StoredTensor {
   void* m = nullptr;
   void* v = nullptr;
   uint16_t* bf16 = nullptr;  // null where the arithmetic uses the master
+  uint8_t* fp8 = nullptr;    // or these:
+  float* scales = nullptr;   // (ceil(rows / 128), ceil(cols / 128))
   float* ema = nullptr;
 };
 
@@ -54,8 +61,10 @@ class ParamStore {
   void Init(Context& ctx, uint64_t seed, double deviation);
   // The values of a checkpoint's parameters, widened (FP8: codes times scales).
   void Assign(Context& ctx, const model::ModelParams& from);
-  // bf16 copies (and, if `ema`, the averages) from the masters.
+  // Copies (and, if `ema`, the averages) from the masters.
   void Refresh(Context& ctx, bool ema);
+  // FP8 copies from the masters.
+  void QuantizeFp8(Context& ctx);
 
   const StorePolicy& policy() const { return policy_; }
   const model::ModelParams& params() const { return params_; }  // what the arithmetic uses

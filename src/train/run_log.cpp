@@ -69,6 +69,11 @@ json MetricsRow(const StepFigures& f, const ParamStore& store) {
     row["bias_min"] = least;
     row["bias_max"] = greatest;
   }
+  if (f.gradient_errors.tensors > 0) {
+    const auto count = static_cast<double>(f.gradient_errors.tensors);
+    row["fp8/dy_error_1x128"] = report::Rounded(f.gradient_errors.tiles / count, 5);
+    row["fp8/dy_error_128x128"] = report::Rounded(f.gradient_errors.blocks / count, 5);
+  }
   if (!f.skipped.empty()) row["skipped"] = f.skipped;
   return row;
 }

@@ -19,7 +19,8 @@ struct StepFigures {
   const StepResult* result = nullptr;
   double grad_norm = 0, seconds = 0, mfu = 0;
   bool with_load = false;
-  std::string skipped;  // why, or empty
+  model::Fp8GradientErrors gradient_errors = {};  // if measured
+  std::string skipped;                            // why, or empty
 };
 
 // (load of the busiest expert - mean load) / mean load.

@@ -81,6 +81,11 @@ struct Origin {
   tokenizer::ModelText text;
 };
 
+checkpoint::Precision StoredAs(ExportType type) {
+  if (type == ExportType::kF32) return checkpoint::Precision::kF32;
+  return type == ExportType::kFp8 ? checkpoint::Precision::kFp8 : checkpoint::Precision::kBf16;
+}
+
 Origin OpenOrigin(const Recipe& recipe, const RunEvents& events) {
   std::optional<checkpoint::Checkpoint> from;
   model::ModelConfig config;
@@ -98,8 +103,7 @@ Origin OpenOrigin(const Recipe& recipe, const RunEvents& events) {
   }
   if (recipe.model.init_std) config.initializer_range = *recipe.model.init_std;
   // What is exported is in the run's precision, whatever the origin was in.
-  config = checkpoint::WithPrecision(
-      config, recipe.train.precision == Precision::kBf16 ? checkpoint::Precision::kBf16 : checkpoint::Precision::kF32);
+  config = checkpoint::WithPrecision(config, StoredAs(ExportTypeOf(recipe)));
   if (recipe.data.sequence_length > config.max_position_embeddings) {
     throw Error("data.sequence_length is longer than the model's context",
                 fmt::format("{}", recipe.data.sequence_length),
@@ -187,13 +191,15 @@ class Run {
   void Step();
   std::string BadStep(const StepResult& result, double norm) const;
   std::string NonFiniteWeight() const;
-  void Skip(const std::string& reason, bool listed);
+  std::string NonFiniteTensor(const model::TrainSequences& batch, const StepValues& values);
+  void Skip(const std::string& reason, bool listed, const std::string& tensor = "");
   data::Batch NextBatch(int64_t sequences);
   void Validate(json& row);
   double ValidationLoss(json* mtp);
   void Save();
   void WriteReport() const;
   void Export();
+  std::string TapeBesideBf16() const;
   double PeakFlops();
   std::string TimeShares() const;
 
@@ -289,6 +295,9 @@ void Run::Begin(bool resume, bool loaded) {
                    available_ < 0 ? "an unknown amount" : io::HumanBytes(available_)));
   runner_ = std::make_unique<StepRunner>(ctx_, origin_.config, store_, recipe_.train.micro_batch, length,
                                          recipe_.train.recompute);
+  Info(fmt::format("moments in {}; {} kept for the backward pass{}",
+                   MomentsOf(recipe_.train) == MomentType::kBf16 ? "bf16" : "fp32",
+                   io::HumanBytes(runner_->tape_bytes()), TapeBesideBf16()));
   state_.recipe_toml = ToToml(recipe_);
   state_.model_config_json = model::ToJson(origin_.config);
   io::WriteFileAtomically(Path("recipe.toml"), state_.recipe_toml);
@@ -298,9 +307,19 @@ void Run::Begin(bool resume, bool loaded) {
   for (int i = 0; i < 5; ++i) meter_.Piece();
 }
 
+// What FP8 spares of the activations that wait.
+std::string Run::TapeBesideBf16() const {
+  if (recipe_.train.precision != Precision::kFp8) return "";
+  const int64_t bf16 =
+      StepRunner::PlanTapeBytes(ctx_, origin_.config, store_, recipe_.train.micro_batch, recipe_.data.sequence_length,
+                                recipe_.train.recompute, model::Compute::kBf16);
+  return fmt::format(", {:.2f} of bf16's {}", static_cast<double>(runner_->tape_bytes()) / static_cast<double>(bf16),
+                     io::HumanBytes(bf16));
+}
+
 double Run::PeakFlops() {
   if (state_.step % kPeakEvery == 0) meter_.Piece();
-  return 1e12 * (store_.policy().compute == model::Compute::kBf16 ? meter_.bf16() : meter_.f32()).tera_per_s;
+  return 1e12 * (store_.policy().compute == model::Compute::kF32 ? meter_.f32() : meter_.bf16()).tera_per_s;
 }
 
 std::string Run::BadStep(const StepResult& result, double norm) const {
@@ -324,7 +343,20 @@ std::string Run::NonFiniteWeight() const {
   return "";
 }
 
-void Run::Skip(const std::string& reason, bool listed) {
+// The first tensor of the step to come that holds a NaN or an infinity, as "layers.3.mlp.experts.5.down_proj gradient",
+// or nothing. The step is computed again for it.
+std::string Run::NonFiniteTensor(const model::TrainSequences& batch, const StepValues& values) {
+  const std::string weight = NonFiniteWeight();
+  if (!weight.empty()) return weight;
+  const std::string seen = runner_->FirstNonFinite(batch, values.mtp_loss_weight, recipe_.schedule.aux_loss_alpha);
+  if (!seen.empty()) return seen;
+  for (const StoredTensor& t : store_.tensors()) {
+    if (t.grad && FirstNonFiniteOf(t.grad, DType::kF32, t.n) >= 0) return t.name + " gradient";
+  }
+  return "";
+}
+
+void Run::Skip(const std::string& reason, bool listed, const std::string& tensor) {
   DropGradients(ctx_, store_);
   state_.skipped_steps.push_back(state_.step + 1);
   if (static_cast<int64_t>(state_.skipped_steps.size()) > kStateHistory)
@@ -334,7 +366,8 @@ void Run::Skip(const std::string& reason, bool listed) {
   const bool nonfinite = reason.ends_with("nan") || reason.ends_with("inf");
   const bool stop = nonfinite && recipe_.on_bad_step.nonfinite == NonfinitePolicy::kStop;
   if (!stop && state_.skips_in_a_row <= recipe_.on_bad_step.max_skips) {
-    Warn(fmt::format("step {} skipped: {}", state_.step + 1, reason));
+    Warn(fmt::format("step {} skipped: {}{}", state_.step + 1, reason,
+                     tensor.empty() ? "" : fmt::format("; the first that is not finite: {}", tensor)));
     return;
   }
   const std::string what = stop ? fmt::format("step {}: {}", state_.step + 1, reason)
@@ -349,7 +382,11 @@ void Run::Skip(const std::string& reason, bool listed) {
                       : fmt::format("`fathom inspect {} --scan` tells whether it was there from the beginning",
                                     recipe_.model.from));
     }
-    throw Error(what, "finite weights, so the activations or gradients overflowed", "finite losses and gradients",
+    throw Error(what,
+                tensor.empty()
+                    ? "finite weights, so the activations or gradients overflowed"
+                    : fmt::format("finite weights; a NaN or infinity first in {}, step {}", tensor, state_.step + 1),
+                "finite losses and gradients",
                 "the last checkpoint is good: resume with a lower learning rate, or with on_bad_step.skip_steps");
   }
   throw Error(what, "", "steps like those before",
@@ -370,7 +407,9 @@ void Run::Step() {
     result.losses.main = result.losses.balance = NAN;
     Skip(figures.skipped, true);
   } else {
-    result = runner_->ForwardBackward(SequencesOf(batch), values.mtp_loss_weight, recipe_.schedule.aux_loss_alpha);
+    const bool measured = recipe_.train.precision == Precision::kFp8 && (state_.step + 1) % recipe_.log.load_every == 0;
+    result = runner_->ForwardBackward(SequencesOf(batch), values.mtp_loss_weight, recipe_.schedule.aux_loss_alpha,
+                                      measured ? &figures.gradient_errors : nullptr);
     figures.grad_norm = GradientNorm(ctx_, store_);
     figures.skipped = BadStep(result, figures.grad_norm);
     if (figures.skipped.empty()) {
@@ -389,7 +428,8 @@ void Run::Step() {
       Remember(state_.recent_losses, result.losses.main);
       Remember(state_.recent_norms, figures.grad_norm);
     } else {
-      Skip(figures.skipped, false);
+      const bool finite = std::isfinite(result.losses.total) && std::isfinite(figures.grad_norm);
+      Skip(figures.skipped, false, finite ? "" : NonFiniteTensor(SequencesOf(batch), values));
     }
   }
   state_.step += 1;
@@ -478,8 +518,7 @@ bool Run::Exported() const {
 
 void Run::Export() {
   checkpoint::WriteOptions options;
-  options.precision =
-      recipe_.train.precision == Precision::kBf16 ? checkpoint::Precision::kBf16 : checkpoint::Precision::kF32;
+  options.precision = StoredAs(ExportTypeOf(recipe_));
   options.force = true;
   options.files = TokenizerFiles(origin_.tokenizer_path);
   options.files.emplace_back(kProvenance, Provenance(state_));

@@ -30,7 +30,7 @@ section.text h3{font-size:14px;margin:0 0 4px;color:var(--quiet);font-weight:600
 section.text p{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
 )";
 
-std::string Draw(const std::variant<LineChart, HeatMap>& chart) {
+std::string Draw(const std::variant<LineChart, HeatMap, SpanChart>& chart) {
   return std::visit(
       [](const auto& c) {
         const std::string svg = Svg(c);

@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "report/spans.h"
 #include "report/svg.h"
 
 namespace fathom::report {
@@ -26,7 +27,7 @@ struct TextBlock {
 struct Section {
   std::string title;
   std::string note;  // a sentence under the title
-  std::vector<std::variant<LineChart, HeatMap>> charts;
+  std::vector<std::variant<LineChart, HeatMap, SpanChart>> charts;
   std::vector<Table> tables;
   std::vector<TextBlock> texts;
 };

@@ -10,14 +10,12 @@
 
 #include "core/error.h"
 #include "report/png.h"
+#include "report/svg_parts.h"
 
 namespace fathom::report {
 namespace {
 
-constexpr int kColors = 8;
-constexpr double kHeight = 300, kWidth = 560, kWideWidth = 1140;
-constexpr double kTop = 34, kBottom = 44, kLeft = 62, kRight = 16, kLegendLine = 18;
-constexpr double kCharWidth = 6.6;  // of the 12-pixel text, a little more than its average
+constexpr double kHeight = 300;
 
 // An axis: value -> pixel, linear or logarithmic.
 struct Axis {
@@ -42,8 +40,6 @@ struct Range {
 struct Point {
   double x, y;
 };
-
-double Width(bool wide) { return wide ? kWideWidth : kWidth; }
 
 bool Usable(double y, bool log) { return std::isfinite(y) && (!log || y > 0); }
 
@@ -95,18 +91,6 @@ std::vector<Point> Thinned(const std::vector<Point>& points) {
   return kept;
 }
 
-std::string Pixel(double v) { return fmt::format("{:g}", std::round(v * 10) / 10); }
-
-std::string Text(const char* css, double x, double y, const std::string& text, const std::string& more = "") {
-  return fmt::format("<text class=\"{}\" x=\"{}\" y=\"{}\"{}>{}</text>\n", css, Pixel(x), Pixel(y), more,
-                     EscapeXml(text));
-}
-
-std::string Line(const char* css, double x1, double y1, double x2, double y2) {
-  return fmt::format("<line class=\"{}\" x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\"/>\n", css, Pixel(x1), Pixel(y1),
-                     Pixel(x2), Pixel(y2));
-}
-
 // An entry of a legend: its swatch's style and its name.
 struct Entry {
   std::string css, name;
@@ -127,12 +111,6 @@ std::string Legend(const std::vector<Entry>& entries, double width, double* heig
   }
   *height = entries.empty() ? 0 : y - kTop + kLegendLine;
   return out;
-}
-
-std::string Open(const std::string& title, double width, double height) {
-  return fmt::format("<svg class=\"fx\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n", Pixel(width),
-                     Pixel(height), EscapeXml(title)) +
-         Text("fx-title", kLeft - 46, 19, title);
 }
 
 // Where x counts something, between two whole numbers there is nothing to mark.
@@ -258,6 +236,24 @@ std::string Scientific(double value) {
 }
 
 }  // namespace
+
+std::string Pixel(double v) { return fmt::format("{:g}", std::round(v * 10) / 10); }
+
+std::string Text(const char* css, double x, double y, const std::string& text, const std::string& more) {
+  return fmt::format("<text class=\"{}\" x=\"{}\" y=\"{}\"{}>{}</text>\n", css, Pixel(x), Pixel(y), more,
+                     EscapeXml(text));
+}
+
+std::string Line(const char* css, double x1, double y1, double x2, double y2) {
+  return fmt::format("<line class=\"{}\" x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\"/>\n", css, Pixel(x1), Pixel(y1),
+                     Pixel(x2), Pixel(y2));
+}
+
+std::string Open(const std::string& title, double width, double height) {
+  return fmt::format("<svg class=\"fx\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n", Pixel(width),
+                     Pixel(height), EscapeXml(title)) +
+         Text("fx-title", kLeft - 46, 19, title);
+}
 
 std::string EscapeXml(std::string_view text) {
   std::string out;
@@ -464,7 +460,9 @@ svg.fx{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-se
 .fx-mark{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:4 3}.fx-fault{stroke:var(--c6)}
 .fx-c0{stroke:var(--c0)}.fx-c1{stroke:var(--c1)}.fx-c2{stroke:var(--c2)}.fx-c3{stroke:var(--c3)}
 .fx-c4{stroke:var(--c4)}.fx-c5{stroke:var(--c5)}.fx-c6{stroke:var(--c6)}.fx-c7{stroke:var(--c7)}
-.fx-dot{fill:var(--back)}
+.fx-dot{fill:var(--back)}.fx-half{fill-opacity:.45}.fx-on{fill:var(--back);font-size:10px}
+.fx-f0{fill:var(--c0)}.fx-f1{fill:var(--c1)}.fx-f2{fill:var(--c2)}.fx-f3{fill:var(--c3)}
+.fx-f4{fill:var(--c4)}.fx-f5{fill:var(--c5)}.fx-f6{fill:var(--c6)}.fx-f7{fill:var(--c7)}
 )";
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "train/recipe_toml.h"
+#include "train/stages.h"
 
 namespace fathom::train {
 namespace {
@@ -72,6 +73,14 @@ void Validate(const Recipe& recipe) {
   if (recipe.validation.every > 0 && recipe.data.validation_fraction == 0 && recipe.data.validation_sources.empty()) {
     throw Error{"validation.every has nothing to measure", fmt::format("every {} steps", recipe.validation.every),
                 "data.validation_fraction above 0 or data.validation_sources"};
+  }
+  if (recipe.stages.empty()) return;
+  for (const StageRecipe& stage : Stages(recipe)) {
+    try {
+      Validate(stage.recipe);
+    } catch (const Error& e) {
+      RethrowOf(stage.name, e);
+    }
   }
 }
 

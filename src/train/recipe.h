@@ -3,6 +3,8 @@
 // VisitFields is the one list of keys: reading, --set, printing, checking of ranges and the comparison on resume go
 // over it. Relative paths in a file are relative to its folder, those of --set to the working directory; in a Recipe
 // they are absolute.
+//
+// A recipe may have stages after its own run: tables of keys that override it (Stages makes whole recipes of them).
 #pragma once
 
 #include <cstdint>
@@ -10,9 +12,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "data/options.h"
+#include "model/config.h"
 #include "model/transformer.h"
 #include "train/schedule.h"
 
@@ -29,6 +33,9 @@ struct ModelRecipe {
   std::string from;                // or a checkpoint's folder to continue
   std::string tokenizer;           // tokenizer.json or its folder; empty with `from`: the checkpoint's
   std::optional<double> init_std;  // without it: the config's initializer_range
+  // Instead of what the config says; RopeConfig (stages.h) applies them. A factor of 1: no scaling.
+  std::optional<model::RopeScaling> rope_scaling;
+  int64_t max_position_embeddings = 0;  // 0: the scaling's factor * original length if it is given, else the config's
 };
 
 struct TrainRecipe {
@@ -83,7 +90,15 @@ struct BadStepRecipe {
   std::vector<int64_t> skip_steps;  // steps whose batch is drawn and not learned from
 };
 
+// A stage as it is written: keys of VisitFields that differ from the recipe's, values as ToToml prints them.
+struct StageTable {
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> values;
+};
+
 struct Recipe {
+  std::string name = "pretrain";  // of the first stage: the recipe's own run
+  std::vector<StageTable> stages;
   ModelRecipe model;
   data::DataOptions data;
   TrainRecipe train;
@@ -116,6 +131,9 @@ void VisitFields(R& r, Visitor&& v) {
   v("model.from", r.model.from, FieldInfo{.path = true, .fixed = true});
   v("model.tokenizer", r.model.tokenizer, FieldInfo{.path = true, .fixed = true});
   v("model.init_std", r.model.init_std, FieldInfo{.min = 0, .max = 1e3, .fixed = true});
+  v("model.rope_scaling", r.model.rope_scaling, FieldInfo{.fixed = true});
+  v("model.max_position_embeddings", r.model.max_position_embeddings,
+    FieldInfo{.min = 0, .max = 1 << 30, .fixed = true});
   data::VisitFields(r.data, [&](const char* key, auto& field) {
     const std::string name = std::string("data.") + key;
     v(name, field, FieldInfo{.path = name == "data.exclude", .fixed = name != "data.validation_sources"});
@@ -160,10 +178,15 @@ Recipe ReadRecipe(const std::string& path);
 // The same from text; `origin` is named in errors, relative paths are relative to `folder`.
 Recipe ParseRecipe(std::string_view toml, const std::string& origin, const std::string& folder);
 
-// "train.steps=10": the value as in TOML; a string needs no quotes. Throws Error as ReadRecipe does.
+// "train.steps=10": the value as in TOML; a string needs no quotes. "stages.NAME.train.steps=10" sets what the stage
+// overrides. Throws Error as ReadRecipe does.
 void SetField(Recipe& recipe, std::string_view assignment);
 
-// Throws Error where values contradict each other, and what is wrong in the data section or a schedule.
+// Sets the field to a value that ToToml printed.
+void SetPrinted(Recipe& recipe, const std::string& key, const std::string& value);
+
+// Throws Error where values contradict each other, and what is wrong in the data section or a schedule; of a stage with
+// its name.
 void Validate(const Recipe& recipe);
 
 // The whole recipe, defaults written out, as TOML that ParseRecipe reads back to the same values.
@@ -173,6 +196,7 @@ struct Difference {
   std::string key, before, after;  // values as in TOML; empty: not set
   bool fixed = false;              // FieldInfo::fixed
 };
+// Of the recipe's own run; stages are compared one by one.
 std::vector<Difference> Compare(const Recipe& before, const Recipe& after);
 
 // Every key, in the order of VisitFields.

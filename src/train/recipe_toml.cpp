@@ -19,6 +19,20 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMaxRecipeBytes = 1 << 20;
 constexpr size_t kMaxSegments = 1000;
+constexpr std::string_view kStagesPrefix = "stages.";
+constexpr const char* kRopeKeys =
+    "a table {type = \"yarn\", factor, original_max_position_embeddings, beta_fast = 32, beta_slow = 1, mscale = 1, "
+    "mscale_all_dim = 1}";
+
+template <class S, class Visitor>
+void VisitRopeFields(S& s, Visitor&& v) {
+  v("factor", s.factor);
+  v("original_max_position_embeddings", s.original_max_position_embeddings);
+  v("beta_fast", s.beta_fast);
+  v("beta_slow", s.beta_slow);
+  v("mscale", s.mscale);
+  v("mscale_all_dim", s.mscale_all_dim);
+}
 
 // The names of an enumeration's values, in order; the first parameter only chooses the overload.
 constexpr std::array<std::string_view, 3> Names(Precision) { return {"bf16", "fp32", "fp8"}; }
@@ -171,6 +185,37 @@ class Reader {
       out.segments.push_back(segment);
     }
   }
+  // The keys of Hugging Face's rope_scaling.
+  void Read(const toml::node& node, const std::string& key, const FieldInfo&,
+            std::optional<model::RopeScaling>& out) const {
+    if (!node.is_table()) FailType(key, node, kRopeKeys);
+    model::RopeScaling scaling{.mscale_all_dim = 1.0};
+    std::string type, rope_type;
+    ReadTable(*node.as_table(), key, [&](auto&& visit) {
+      visit("type", type);
+      visit("rope_type", rope_type);
+      VisitRopeFields(scaling, visit);
+    });
+    if (type.empty()) type = rope_type;
+    if (!rope_type.empty() && rope_type != type) FailType(key, node, "one of type and rope_type");
+    if (type == "default") {
+      out = model::RopeScaling{.factor = 1.0};
+      return;
+    }
+    if (type != "yarn") FailType(key + ".type", node, "\"yarn\", or \"default\" for none");
+    const toml::table& table = *node.as_table();
+    for (const char* needed : {"factor", "original_max_position_embeddings"}) {
+      if (!table.contains(needed)) Fail(fmt::format("has no {} in {}", needed, key), node, needed);
+    }
+    CheckRange(key + ".factor", node, {.min = 1, .max = 1e6}, scaling.factor);
+    CheckRange(key + ".original_max_position_embeddings", node, {.min = 1, .max = 1 << 30},
+               static_cast<double>(scaling.original_max_position_embeddings));
+    CheckRange(key + ".beta_slow", node, {.min = 1e-6, .max = 1e6}, scaling.beta_slow);
+    CheckRange(key + ".beta_fast", node, {.min = scaling.beta_slow, .max = 1e6}, scaling.beta_fast);
+    CheckRange(key + ".mscale", node, {.min = 0, .max = 1e3}, scaling.mscale);
+    CheckRange(key + ".mscale_all_dim", node, {.min = 0, .max = 1e3}, scaling.mscale_all_dim);
+    out = scaling;
+  }
   // One source or a list of them, each a path or a table.
   void Read(const toml::node& node, const std::string& key, const FieldInfo&,
             std::vector<data::SourceOptions>& out) const {
@@ -251,6 +296,17 @@ class Reader {
   std::string origin_, folder_;
 };
 
+// Kept in the order of the keys, as TOML's tables are.
+void SetStageValue(StageTable& stage, const std::string& key, const std::string& value) {
+  const auto at = std::lower_bound(stage.values.begin(), stage.values.end(), key,
+                                   [](const auto& entry, const std::string& k) { return entry.first < k; });
+  if (at != stage.values.end() && at->first == key) {
+    at->second = value;
+  } else {
+    stage.values.emplace(at, key, value);
+  }
+}
+
 // Hands every value of the table to its field, sections being tables whose name begins a known key.
 void ReadSection(const Reader& reader, const toml::table& table, const std::string& prefix, Recipe& recipe,
                  const std::vector<std::string>& known) {
@@ -268,6 +324,42 @@ void ReadSection(const Reader& reader, const toml::table& table, const std::stri
         std::any_of(known.begin(), known.end(), [&](const auto& k) { return k.rfind(key + ".", 0) == 0; });
     if (!value.is_table() || (!section && value.as_table()->empty())) reader.FailUnknown(key, value, known);
     ReadSection(reader, *value.as_table(), key + ".", recipe, known);
+  }
+}
+
+// Every leaf of a stage's table, kept as the recipe would print it.
+void ReadStageKeys(const Reader& reader, const toml::table& table, const std::string& prefix, StageTable& stage) {
+  const std::vector<std::string> known = RecipeKeys();
+  for (const auto& [name, node] : table) {
+    const std::string key = prefix + std::string(name.str());
+    if (key == "name") continue;
+    const toml::node& value = node;
+    bool found = false;
+    Recipe scratch;
+    VisitFields(scratch, [&](const std::string& field_key, auto& field, const FieldInfo& info) {
+      if (field_key != key) return;
+      reader.Read(value, key, info, field);
+      SetStageValue(stage, key, ToTomlValue(field));
+      found = true;
+    });
+    if (found) continue;
+    const bool section =
+        std::any_of(known.begin(), known.end(), [&](const auto& k) { return k.rfind(key + ".", 0) == 0; });
+    if (!value.is_table() || (!section && value.as_table()->empty())) reader.FailUnknown(key, value, known);
+    ReadStageKeys(reader, *value.as_table(), key + ".", stage);
+  }
+}
+
+void ReadStages(const Reader& reader, const toml::node& node, Recipe& recipe) {
+  const char* expected = "tables [[stages]], each with a name";
+  if (!node.is_array()) reader.Fail("has a wrong value of stages", node, expected);
+  for (const toml::node& element : *node.as_array()) {
+    const toml::table* table = element.as_table();
+    const toml::node* name = table ? table->get("name") : nullptr;
+    if (!name || !name->is_string()) reader.Fail("has a stage without a name", element, expected);
+    StageTable stage{.name = name->as_string()->get(), .values = {}};
+    ReadStageKeys(reader, *table, "", stage);
+    recipe.stages.push_back(std::move(stage));
   }
 }
 
@@ -310,6 +402,14 @@ std::string ToTomlValue(MomentType value) { return NameOf(value); }
 std::string ToTomlValue(GradientTiles value) { return NameOf(value); }
 std::string ToTomlValue(ExportType value) { return NameOf(value); }
 std::string ToTomlValue(NonfinitePolicy value) { return NameOf(value); }
+
+std::string ToTomlValue(const std::optional<model::RopeScaling>& value) {
+  if (!value) return "";
+  if (value->factor == 1) return "{type = \"default\"}";
+  std::string out = "{type = \"yarn\"";
+  VisitRopeFields(*value, [&](const char* name, const auto& field) { out += fmt::format(", {} = {}", name, field); });
+  return out + "}";
+}
 std::string ToTomlValue(const std::vector<int64_t>& value) { return fmt::format("[{}]", fmt::join(value, ", ")); }
 
 std::string ToTomlValue(const Schedule& value) {
@@ -346,7 +446,13 @@ std::string ToTomlValue(const std::vector<data::SourceOptions>& value) {
 
 Recipe ParseRecipe(std::string_view toml, const std::string& origin, const std::string& folder) {
   Recipe recipe;
-  ReadSection(Reader(origin, folder), ParseToml(toml, origin), "", recipe, RecipeKeys());
+  toml::table table = ParseToml(toml, origin);
+  const Reader reader(origin, folder);
+  if (const toml::node* name = table.get("name")) reader.Read(*name, "name", {}, recipe.name);
+  if (const toml::node* stages = table.get("stages")) ReadStages(reader, *stages, recipe);
+  table.erase("name");
+  table.erase("stages");
+  ReadSection(reader, table, "", recipe, RecipeKeys());
   return recipe;
 }
 
@@ -365,7 +471,6 @@ void SetField(Recipe& recipe, std::string_view assignment) {
     return begin == std::string_view::npos ? std::string() : std::string(s.substr(begin, end - begin + 1));
   };
   const std::string key = trim(assignment.substr(0, equals)), text = trim(assignment.substr(equals + 1));
-  const std::vector<std::string> known = RecipeKeys();
   const Reader reader("--set", "");
   toml::table table;
   toml::table bare;
@@ -376,19 +481,52 @@ void SetField(Recipe& recipe, std::string_view assignment) {
     table = bare;
   }
   if (table.size() != 1) table = bare;
+  if (key == "name") {
+    reader.Read(*(table.get("v")->is_string() ? table : bare).get("v"), key, {}, recipe.name);
+    return;
+  }
+  // Of a stage: read into a recipe that is thrown away, printed into the stage's table.
+  StageTable* stage = nullptr;
+  std::string field_name = key;
+  if (key.rfind(kStagesPrefix, 0) == 0) {
+    const size_t dot = key.find('.', kStagesPrefix.size());
+    const std::string name = key.substr(kStagesPrefix.size(), dot - kStagesPrefix.size());
+    const auto at =
+        std::find_if(recipe.stages.begin(), recipe.stages.end(), [&](const auto& s) { return s.name == name; });
+    if (dot == std::string::npos || at == recipe.stages.end()) {
+      std::string names;
+      for (const StageTable& s : recipe.stages) names += (names.empty() ? "" : ", ") + s.name;
+      throw Error("--set names a stage that the recipe does not have", key,
+                  names.empty() ? "a recipe with [[stages]]" : fmt::format("stages.NAME.key, NAME one of {}", names));
+    }
+    stage = &*at;
+    field_name = key.substr(dot + 1);
+  }
+  Recipe scratch;
   bool found = false;
-  VisitFields(recipe, [&](const std::string& field_key, auto& field, const FieldInfo& info) {
-    if (field_key != key) return;
+  VisitFields(stage ? scratch : recipe, [&](const std::string& field_key, auto& field, const FieldInfo& info) {
+    if (field_key != field_name) return;
     found = true;
     const bool is_text = std::is_same_v<std::decay_t<decltype(field)>, std::string>;
     const toml::table& from = is_text && !table.get("v")->is_string() ? bare : table;
     reader.Read(*from.get("v"), key, info, field);
+    if (stage) SetStageValue(*stage, field_name, ToTomlValue(field));
   });
-  if (!found) reader.FailUnknown(key, *bare.get("v"), known);
+  if (!found) reader.FailUnknown(field_name, *bare.get("v"), RecipeKeys());
+}
+
+void SetPrinted(Recipe& recipe, const std::string& key, const std::string& value) {
+  const toml::table table = ParseToml("v = " + value, key);
+  const Reader reader(key, "");
+  VisitFields(recipe, [&](const std::string& field_key, auto& field, const FieldInfo& info) {
+    if (field_key == key) reader.Read(*table.get("v"), key, info, field);
+  });
 }
 
 std::string ToToml(const Recipe& recipe) {
   std::string out, section;
+  if (!recipe.stages.empty() || recipe.name != Recipe().name)
+    out += fmt::format("name = {}\n\n", ToTomlValue(recipe.name));
   VisitFields(recipe, [&](const std::string& key, const auto& field, const FieldInfo&) {
     const std::string its_section = key.substr(0, key.find('.'));
     if (its_section != section) {
@@ -399,6 +537,10 @@ std::string ToToml(const Recipe& recipe) {
     out += value.empty() ? fmt::format("# {} is not set\n", LastPart(key))
                          : fmt::format("{} = {}\n", LastPart(key), value);
   });
+  for (const StageTable& stage : recipe.stages) {
+    out += fmt::format("\n[[stages]]\nname = {}\n", ToTomlValue(stage.name));
+    for (const auto& [key, value] : stage.values) out += fmt::format("{} = {}\n", key, value);
+  }
   return out;
 }
 

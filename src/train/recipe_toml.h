@@ -20,6 +20,7 @@ std::string ToTomlValue(GradientTiles value);
 std::string ToTomlValue(ExportType value);
 std::string ToTomlValue(NonfinitePolicy value);
 std::string ToTomlValue(const std::vector<int64_t>& value);
+std::string ToTomlValue(const std::optional<model::RopeScaling>& value);  // empty: not set
 std::string ToTomlValue(const Schedule& value);
 std::string ToTomlValue(const std::vector<data::SourceOptions>& value);
 

@@ -3,6 +3,7 @@ option(FATHOM_TESTS "Build the tests" ON)
 option(FATHOM_BENCH "Build fathom-bench" ON)
 option(FATHOM_FUZZ "Build the libFuzzer targets (clang only)" OFF)
 option(FATHOM_WERROR "Treat warnings as errors" ON)
+option(FATHOM_SANITIZE_SPARINGLY "Of undefined, without the checks that are slow to compile" OFF)
 set(FATHOM_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 
 find_program(CCACHE_PROGRAM ccache)
@@ -43,6 +44,12 @@ endif()
 if(FATHOM_SANITIZE)
   target_compile_options(fathom_flags INTERFACE -fsanitize=${FATHOM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(fathom_flags INTERFACE -fsanitize=${FATHOM_SANITIZE})
+  # Checks of every access to a member double gcc's time for the whole program. Beside AddressSanitizer null pointers are
+  # found anyway; alignment is checked where bytes become numbers.
+  if(FATHOM_SANITIZE_SPARINGLY)
+    target_compile_options(fathom_flags INTERFACE -fno-sanitize=null,vptr,object-size,pointer-overflow
+      $<$<NOT:$<IN_LIST:$<TARGET_PROPERTY:NAME>,fathom_core;fathom_io;fathom_kernels;kernels_test;io_test>>:-fno-sanitize=alignment>)
+  endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # its checks hide from GCC 12 what std::regex has initialised
     target_compile_options(fathom_flags INTERFACE -Wno-maybe-uninitialized)
   endif()

@@ -76,10 +76,29 @@ void Validate(const Recipe& recipe) {
   }
   if (recipe.stages.empty()) return;
   for (const StageRecipe& stage : Stages(recipe)) {
+    if (stage.recipe.plan.device_hours > 0) continue;  // a stated cost: it has no run
     try {
       Validate(stage.recipe);
     } catch (const Error& e) {
       RethrowOf(stage.name, e);
+    }
+  }
+}
+
+void CheckTrainable(const Recipe& recipe) {
+  for (const StageRecipe& stage : Stages(recipe)) {
+    const ParallelRecipe& p = stage.recipe.parallel;
+    const std::string of = recipe.stages.empty() ? "" : fmt::format("stage {}: ", stage.name);
+    if (p.devices() > 1 || p.expert > 1) {
+      throw Error{fmt::format("{}training in more than one process is not built", of),
+                  fmt::format("parallel.pipeline = {}, expert = {}, data = {}, context = {}", p.pipeline, p.expert,
+                              p.data, p.context),
+                  "1 each", "fathom plan reckons what such a recipe takes"};
+    }
+    if (stage.recipe.plan.device_hours > 0) {
+      throw Error{fmt::format("{}plan.device_hours states the cost of a run that cannot be trained from here", of),
+                  fmt::format("{}", stage.recipe.plan.device_hours), "a recipe without it",
+                  "fathom plan adds it to the cost"};
     }
   }
 }

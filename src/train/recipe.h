@@ -18,6 +18,7 @@
 #include "data/options.h"
 #include "model/config.h"
 #include "model/transformer.h"
+#include "train/parallel_recipe.h"
 #include "train/schedule.h"
 
 namespace fathom::train {
@@ -108,6 +109,8 @@ struct Recipe {
   LogRecipe log;
   ValidationRecipe validation;
   BadStepRecipe on_bad_step;
+  ParallelRecipe parallel;
+  PlanRecipe plan;
 };
 
 // What train.optimizer_moments and checkpoint.export_dtype mean beside train.precision: kAuto is float32 moments, bf16
@@ -169,6 +172,17 @@ void VisitFields(R& r, Visitor&& v) {
   v("on_bad_step.spike_factor", r.on_bad_step.spike_factor, FieldInfo{.min = 0, .max = 1e9});
   v("on_bad_step.max_skips", r.on_bad_step.max_skips, FieldInfo{.min = 0, .max = 1e9});
   v("on_bad_step.skip_steps", r.on_bad_step.skip_steps, FieldInfo{.min = 0, .max = kCount});
+  constexpr double kRanks = 1 << 20;
+  v("parallel.pipeline", r.parallel.pipeline, FieldInfo{.min = 1, .max = 1024, .fixed = true});
+  v("parallel.expert", r.parallel.expert, FieldInfo{.min = 1, .max = kRanks, .fixed = true});
+  v("parallel.data", r.parallel.data, FieldInfo{.min = 1, .max = kRanks, .fixed = true});
+  v("parallel.context", r.parallel.context, FieldInfo{.min = 1, .max = kRanks, .fixed = true});
+  v("parallel.zero", r.parallel.zero, FieldInfo{.min = 0, .max = 1, .fixed = true});
+  v("parallel.schedule", r.parallel.schedule, FieldInfo{.fixed = true});
+  v("plan.machine", r.plan.machine, FieldInfo{.path = true});
+  v("plan.mfu", r.plan.mfu, FieldInfo{.min = 1e-6, .max = 1});
+  v("plan.mfu_peak", r.plan.mfu_peak, FieldInfo{});
+  v("plan.device_hours", r.plan.device_hours, FieldInfo{.min = 0, .max = kCount});
 }
 
 // Throws Error: the file cannot be read or is no TOML (with its line), a key that is not known (with the nearest one
@@ -188,6 +202,9 @@ void SetPrinted(Recipe& recipe, const std::string& key, const std::string& value
 // Throws Error where values contradict each other, and what is wrong in the data section or a schedule; of a stage with
 // its name.
 void Validate(const Recipe& recipe);
+
+// Throws Error for what is only planned: a layout of more than one process, a stage whose cost is stated.
+void CheckTrainable(const Recipe& recipe);
 
 // The whole recipe, defaults written out, as TOML that ParseRecipe reads back to the same values.
 std::string ToToml(const Recipe& recipe);

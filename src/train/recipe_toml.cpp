@@ -40,6 +40,8 @@ constexpr std::array<std::string_view, 2> Names(model::Recompute) { return {"pap
 constexpr std::array<std::string_view, 3> Names(MomentType) { return {"fp32", "bf16", "auto"}; }
 constexpr std::array<std::string_view, 2> Names(GradientTiles) { return {"1x128", "128x128"}; }
 constexpr std::array<std::string_view, 4> Names(ExportType) { return {"auto", "f32", "bf16", "fp8"}; }
+constexpr std::array<std::string_view, 3> Names(PipelineSchedule) { return {"1f1b", "zb1p", "dualpipe"}; }
+constexpr std::array<std::string_view, 3> Names(PeakKind) { return {"bf16", "fp8", "fp32"}; }
 constexpr std::array<std::string_view, 2> Names(NonfinitePolicy) { return {"skip", "stop"}; }
 constexpr std::array<std::string_view, 3> Names(SegmentKind) { return {"constant", "linear", "cosine"}; }
 
@@ -402,6 +404,8 @@ std::string ToTomlValue(MomentType value) { return NameOf(value); }
 std::string ToTomlValue(GradientTiles value) { return NameOf(value); }
 std::string ToTomlValue(ExportType value) { return NameOf(value); }
 std::string ToTomlValue(NonfinitePolicy value) { return NameOf(value); }
+std::string ToTomlValue(PipelineSchedule value) { return NameOf(value); }
+std::string ToTomlValue(PeakKind value) { return NameOf(value); }
 
 std::string ToTomlValue(const std::optional<model::RopeScaling>& value) {
   if (!value) return "";

@@ -19,6 +19,8 @@ std::string ToTomlValue(MomentType value);
 std::string ToTomlValue(GradientTiles value);
 std::string ToTomlValue(ExportType value);
 std::string ToTomlValue(NonfinitePolicy value);
+std::string ToTomlValue(PipelineSchedule value);
+std::string ToTomlValue(PeakKind value);
 std::string ToTomlValue(const std::vector<int64_t>& value);
 std::string ToTomlValue(const std::optional<model::RopeScaling>& value);  // empty: not set
 std::string ToTomlValue(const Schedule& value);

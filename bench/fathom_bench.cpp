@@ -62,12 +62,27 @@ std::string Time(double seconds) {
   return fmt::format("{:.2f} ms", seconds * 1e3);
 }
 
+// Seconds of two problems whose runs take turns, so that what else the machine does slows both.
+std::pair<double, double> MeasureBoth(const OpCase& a, const OpCase& b, double budget) {
+  std::vector<double> seconds[2];
+  const OpCase* ops[] = {&a, &b};
+  const auto start = Clock::now();
+  for (int64_t i = 0; i < 20 || SecondsSince(start) < budget; ++i) {
+    const OpCase& op = *ops[i % 2];
+    const auto begin = Clock::now();
+    op.run(i / 2 % op.copies);
+    if (i >= 2) seconds[i % 2].push_back(SecondsSince(begin));
+  }
+  return {kernels::Median(seconds[0]), kernels::Median(seconds[1])};
+}
+
 struct Options {
   std::vector<std::string> words;
   std::string isa;
   int threads = 0;
   double seconds = 0.3;
   bool json = false, list = false;
+  std::string against;
 };
 
 void PrintHead(const Context& ctx) {
@@ -76,12 +91,31 @@ void PrintHead(const Context& ctx) {
              "of bound", "by", "read GB/s", "TFLOP/s");
 }
 
+using Cases = std::vector<std::pair<std::string, std::string>>;
+
+// Each problem beside itself in another arithmetic: bf16:bf16 in place of fp8:f8e4m3.
+int RunAgainst(Context& ctx, const Options& o, const Cases& cases) {
+  fmt::print("{}, {} threads, {}; commit {}\n\n", CpuName(), ctx.pool.size(), Name(ctx.isa), BuildCommit());
+  fmt::print("{:<58} {:>10} {:>10} {:>7}\n", "problem", "time", o.against, "ratio");
+  for (const auto& [op, problem] : cases) {
+    const size_t colon = problem.find(':'), second = problem.find(':', colon + 1);
+    if (colon == std::string::npos || second == std::string::npos) continue;
+    const size_t rest = problem.find(':', second + 1);
+    const std::string other =
+        problem.substr(0, colon + 1) + o.against + (rest == std::string::npos ? "" : problem.substr(rest));
+    const auto [mine, theirs] = MeasureBoth(MakeCase(ctx, op, problem), MakeCase(ctx, op, other), o.seconds);
+    fmt::print("{:<58} {:>10} {:>10} {:>7.2f}\n", op + " " + problem, Time(mine), Time(theirs), mine / theirs);
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
 int Run(const Options& o) {
   if (o.list) {
     for (const auto& [op, problem] : DefaultSuite()) fmt::print("{} {}\n", op, problem);
     return 0;
   }
-  std::vector<std::pair<std::string, std::string>> cases;
+  Cases cases;
   if (o.words.empty()) {
     cases = DefaultSuite();
   } else if (o.words.size() == 1) {
@@ -95,6 +129,7 @@ int Run(const Options& o) {
   ThreadPool pool(o.threads > 0 ? o.threads : DefaultThreadCount());
   Context ctx{.pool = pool, .isa = o.isa.empty() ? Context::IsaFromEnvironment() : IsaFromName(o.isa), .verbose = {}};
   if (!MachineHas(ctx.isa)) throw Error("this machine lacks the instruction set", o.isa, std::string(Name(BestIsa())));
+  if (!o.against.empty()) return RunAgainst(ctx, o, cases);
   bool headed = false;
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (const auto& [op, problem] : cases) {
@@ -144,6 +179,7 @@ int main(int argc, char** argv) {
   app.add_option("--isa", o.isa, "Kernels of this instruction set: reference sse4 avx2 avx512 avx512bf16 amx neon");
   app.add_option("--threads,-t", o.threads, "Threads (default: one for each core)")->check(CLI::Range(1, 1024));
   app.add_option("--seconds", o.seconds, "For each problem")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--against", o.against, "Measure each problem in turn with itself in these types, like bf16:bf16");
   app.add_flag("--json", o.json, "One JSON object instead of a table");
   app.add_flag("--list", o.list, "Print the default suite and end");
   CLI11_PARSE(app, argc, argv);

@@ -10,6 +10,10 @@ namespace {
 using kernels::ByteSpan;
 using kernels::LinearProblem;
 
+int64_t ScaleCount(int64_t rows, int64_t cols) {
+  return (rows + kFp8Block - 1) / kFp8Block * ((cols + kFp8Block - 1) / kFp8Block);
+}
+
 // A problem with `jobs` matrices, each with rows of its own, as experts have them.
 struct Data {
   LinearProblem p;
@@ -22,7 +26,7 @@ struct Data {
     if (weight) dw = RandomF32(p.n * p.k * p.jobs);
     c.operations = p.Flops();
     c.bytes = static_cast<double>(dy->bytes() + x->bytes()) + (dw ? 2.0 * static_cast<double>(dw->bytes()) : 0);
-    c.unit = p.compute == kernels::Compute::kBf16 && (weight || p.weight == DType::kBF16) ? Unit::kBf16 : Unit::kF32;
+    c.unit = kernels::RoundsToBf16(p.compute) && (weight || p.weight != DType::kF32) ? Unit::kBf16 : Unit::kF32;
   }
 };
 
@@ -33,6 +37,7 @@ OpCase Input(Context& ctx, const std::string& text, double cold_bytes) {
   d.c.bytes += p.WeightBytes();
   const int64_t bytes = p.n * p.k * SizeOf(p.weight);
   const auto w = Random(p.n * p.k * p.jobs * d.c.copies, p.weight, 0.02f);
+  const auto scales = RandomF32(p.jobs * ScaleCount(p.n, p.k));  // one set for all copies: they are few
   const auto call = [=, &ctx, dy = d.dy, dx = d.x](int64_t copy, Arena& scratch) {
     std::vector<kernels::LinearBackwardTerm> terms(static_cast<size_t>(p.jobs));
     std::vector<kernels::LinearBackwardInputJob> jobs(terms.size());
@@ -41,6 +46,9 @@ OpCase Input(Context& ctx, const std::string& text, double cold_bytes) {
       terms[at].dy = dy->data<float>() + j * p.m * p.n;
       terms[at].ldy = p.n;
       terms[at].w = {.data = w->data() + (copy * p.jobs + j) * bytes, .dtype = p.weight, .rows = p.n, .cols = p.k};
+      terms[at].w.scale = scales->data<float>() + j * ScaleCount(p.n, p.k);
+      terms[at].w.ue8m0 = p.ue8m0;
+      terms[at].dy_blocks = p.dy_blocks;
       jobs[at] = {.dx = dx->data<float>() + j * p.m * p.k,
                   .ldx = p.k,
                   .m = p.m,
@@ -53,6 +61,38 @@ OpCase Input(Context& ctx, const std::string& text, double cold_bytes) {
   d.c.run = [=](int64_t copy) { call(copy, *scratch); };
   d.c.spans = [=](int64_t copy) { return std::vector<ByteSpan>{{w->data() + copy * p.jobs * bytes, p.jobs * bytes}}; };
   return d.c;
+}
+
+// gate_proj and up_proj of `jobs` experts, each with rows of its own.
+OpCase Experts(Context& ctx, const std::string& text, double) {
+  const LinearProblem p = kernels::ParseLinearProblem(text).Value();
+  OpCase c;
+  const int64_t bytes = p.n * p.k * SizeOf(p.weight), rows = p.m * p.jobs;
+  const auto w = Random(2 * p.n * p.k * p.jobs, p.weight, 0.02f);
+  const auto scales = RandomF32(2 * p.jobs * ScaleCount(p.n, p.k));
+  const auto x = RandomF32(rows * p.k), y = RandomF32(2 * rows * p.n);
+  c.operations = 2 * p.Flops();
+  c.bytes = 2 * p.WeightBytes() + static_cast<double>(x->bytes() + y->bytes());
+  c.unit = p.compute == kernels::Compute::kF32 ? Unit::kF32 : Unit::kBf16;
+  const auto call = [=, &ctx](Arena& scratch) {
+    std::vector<kernels::LinearJob> jobs(static_cast<size_t>(2 * p.jobs));
+    for (int64_t j = 0; j < 2 * p.jobs; ++j) {
+      kernels::LinearJob& job = jobs[static_cast<size_t>(j)];
+      job.y = y->data<float>() + j * p.m * p.n;
+      job.ldy = p.n;
+      job.x = x->data<float>() + j / 2 * p.m * p.k;
+      job.ldx = p.k;
+      job.m = p.m;
+      job.w = {.data = w->data() + j * bytes, .dtype = p.weight, .rows = p.n, .cols = p.k};
+      job.w.scale = scales->data<float>() + j * ScaleCount(p.n, p.k);
+      job.w.ue8m0 = p.ue8m0;
+    }
+    kernels::Linear(ctx, scratch, {jobs, p.compute});
+  };
+  const auto scratch = Planned(call);
+  c.run = [=](int64_t) { call(*scratch); };
+  c.spans = [x](int64_t) { return std::vector<ByteSpan>{{x->data(), x->bytes()}}; };
+  return c;
 }
 
 OpCase WeightGradient(Context& ctx, const std::string& text, double) {
@@ -68,7 +108,9 @@ OpCase WeightGradient(Context& ctx, const std::string& text, double) {
                                       .ldy = p.n,
                                       .x = x->data<float>() + j * p.m * p.k,
                                       .ldx = p.k,
-                                      .m = p.m};
+                                      .m = p.m,
+                                      .ue8m0 = p.ue8m0,
+                                      .dy_blocks = p.dy_blocks};
     }
     kernels::LinearBackwardWeight(ctx, scratch, jobs, p.compute);
   };
@@ -83,8 +125,8 @@ OpCase WeightGradient(Context& ctx, const std::string& text, double) {
 }  // namespace
 
 const std::vector<std::pair<std::string, Maker>>& GradientMakers() {
-  static const std::vector<std::pair<std::string, Maker>> makers = {{"linear_backward_input", Input},
-                                                                    {"linear_backward_weight", WeightGradient}};
+  static const std::vector<std::pair<std::string, Maker>> makers = {
+      {"linear_backward_input", Input}, {"linear_backward_weight", WeightGradient}, {"experts", Experts}};
   return makers;
 }
 

@@ -3,6 +3,7 @@
 //   linear      m1n1024k1024:bf16:f8e4m3:j8      kernels/problem.h, as in the tests; jN: N matrices in one call
 //   linear_backward_input, linear_backward_weight
 //               m4096n512k512:bf16:bf16:j64      dx (m, k) = dy (m, n) w; dw (n, k) += dy^T x; jN: N of them at once
+//   experts     m512n128k256:fp8:f8e4m3:j16     gate_proj and up_proj of 16 experts with 512 rows each
 //   transposed  m1n512k128:bf16:bf16:j8          y (m, n) = x (m, k) w for w (k, n)
 //   attention   t512l512h8:bf16                  t queries at the end of l positions; dn128 dr64 dv128 may follow h
 //   latent      q16l4096h8:bf16                  q sequences of l positions each; r512 dr64 may follow h;

@@ -4,6 +4,7 @@
 
 #include "kernels/reference/fp8.h"
 #include "kernels/registry.h"
+#include "kernels/tiles.h"
 #include "kernels/train_ops.h"
 
 namespace fathom::kernels {
@@ -14,9 +15,78 @@ constexpr int64_t kValuesPerTask = 1 << 14;
 template <class Args>
 using RowsEntry = Entry<void (*)(const Args&, int64_t begin, int64_t end), Args>;
 
-constexpr RowsEntry<PackTilesArgs> kPackTiles[] = {{"reference", Isa::kReference, reference::PackTiles}};
-constexpr RowsEntry<UnpackTilesArgs> kUnpackTiles[] = {{"reference", Isa::kReference, reference::UnpackTiles}};
-constexpr RowsEntry<QuantizeBlocksArgs> kQuantizeBlocks[] = {{"reference", Isa::kReference, reference::QuantizeBlocks}};
+template <Isa isa>
+void Pack(const PackTilesArgs& args, int64_t begin, int64_t end) {
+  const Tiles& tiles = *TilesOf(isa);
+  const int64_t bytes = TileRowBytes(args.format, args.n), count = (args.n + kFp8Block - 1) / kFp8Block;
+  for (int64_t row = begin; row < end; ++row) {
+    const float* x = args.x + row * args.ldx;
+    std::byte* codes = args.codes + row * bytes;
+    float* scales = args.scales + row * count;
+    if (args.format == TileFormat::kE4M3) {
+      tiles.quantize(reinterpret_cast<uint8_t*>(codes), nullptr, scales, x, args.n, args.ue8m0, kFp8TrainingFloor);
+      continue;
+    }
+    for (int64_t i = 0; i < args.n; i += kFp8Block) {
+      const int64_t n = std::min(kFp8Block, args.n - i);
+      const float scale = Fp8Scale(tiles.largest(x + i, n), args.ue8m0, kFp8TrainingFloor, kE5M6Max);
+      tiles.encode_e5m6(codes + i / 2 * 3, x + i, n, scale);
+      scales[i / kFp8Block] = scale;
+    }
+  }
+}
+
+template <Isa isa>
+void Unpack(const UnpackTilesArgs& args, int64_t begin, int64_t end) {
+  const Tiles& tiles = *TilesOf(isa);
+  const int64_t bytes = TileRowBytes(args.format, args.n), count = (args.n + kFp8Block - 1) / kFp8Block;
+  for (int64_t row = begin; row < end; ++row) {
+    float* x = args.x + row * args.ldx;
+    const std::byte* codes = args.codes + row * bytes;
+    const float* scales = args.scales + row * count;
+    if (args.format == TileFormat::kE4M3) {
+      tiles.scale_e4m3(x, codes, scales, args.n);
+      continue;
+    }
+    for (int64_t i = 0; i < args.n; i += kFp8Block) {
+      tiles.scale_e5m6(x + i, codes + i / 2 * 3, std::min(kFp8Block, args.n - i), scales[i / kFp8Block]);
+    }
+  }
+}
+
+template <Isa isa>
+void Blocks(const QuantizeBlocksArgs& args, int64_t begin, int64_t end) {
+  const Tiles& tiles = *TilesOf(isa);
+  const int64_t blocks = (args.cols + kFp8Block - 1) / kFp8Block;
+  for (int64_t b = begin * blocks; b < end * blocks; ++b) {
+    const int64_t first = b / blocks * kFp8Block, last = std::min(first + kFp8Block, args.rows);
+    const int64_t column = b % blocks * kFp8Block, n = std::min(kFp8Block, args.cols - column);
+    float amax = 0;
+    for (int64_t r = first; r < last; ++r) amax = std::max(amax, tiles.largest(args.w + r * args.cols + column, n));
+    const float scale = args.scales[b] = Fp8Scale(amax, args.ue8m0, kFp8TrainingFloor);
+    for (int64_t r = first; r < last; ++r) {
+      const int64_t at = r * args.cols + column;
+      tiles.encode_e4m3(args.codes + at, nullptr, args.w + at, n, scale);
+    }
+  }
+}
+
+#if defined(__x86_64__)
+#define FATHOM_TILES_ENTRIES(fn)                                                      \
+  {"avx512", Isa::kAvx512, fn<Isa::kAvx512>}, {"avx2", Isa::kAvx2, fn<Isa::kAvx2>}, { \
+    "sse4", Isa::kSse4, fn<Isa::kSse4>                                                \
+  }
+#else
+#define FATHOM_TILES_ENTRIES(fn) \
+  { "neon", Isa::kNeon, fn<Isa::kNeon> }
+#endif
+
+constexpr RowsEntry<PackTilesArgs> kPackTiles[] = {FATHOM_TILES_ENTRIES(Pack),
+                                                   {"reference", Isa::kReference, reference::PackTiles}};
+constexpr RowsEntry<UnpackTilesArgs> kUnpackTiles[] = {FATHOM_TILES_ENTRIES(Unpack),
+                                                       {"reference", Isa::kReference, reference::UnpackTiles}};
+constexpr RowsEntry<QuantizeBlocksArgs> kQuantizeBlocks[] = {FATHOM_TILES_ENTRIES(Blocks),
+                                                             {"reference", Isa::kReference, reference::QuantizeBlocks}};
 
 template <class Args, size_t n>
 void RunRows(Context& ctx, std::string_view op, const RowsEntry<Args> (&table)[n], const Args& args) {

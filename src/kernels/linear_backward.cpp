@@ -29,15 +29,11 @@ template <Isa isa>
 void RunInput(Context& ctx, Arena& scratch, const InputArgs& args) {
   LinearBackwardInputWith(*TilesOf(isa), ctx, scratch, args.jobs, args.compute);
 }
-bool NoFp8(const InputArgs& args) { return args.compute != Compute::kFp8; }
 using InputEntry = Entry<void (*)(Context&, Arena&, const InputArgs&), InputArgs>;
 constexpr InputEntry kInput[] = {
-    {"amx", Isa::kAmx, RunInput<Isa::kAmx>, NoFp8},
-    {"avx512bf16", Isa::kAvx512Bf16, RunInput<Isa::kAvx512Bf16>, NoFp8},
-    {"avx512", Isa::kAvx512, RunInput<Isa::kAvx512>, NoFp8},
-    {"avx2", Isa::kAvx2, RunInput<Isa::kAvx2>, NoFp8},
-    {"sse4", Isa::kSse4, RunInput<Isa::kSse4>, NoFp8},
-    {"neon", Isa::kNeon, RunInput<Isa::kNeon>, NoFp8},
+    {"amx", Isa::kAmx, RunInput<Isa::kAmx>},          {"avx512bf16", Isa::kAvx512Bf16, RunInput<Isa::kAvx512Bf16>},
+    {"avx512", Isa::kAvx512, RunInput<Isa::kAvx512>}, {"avx2", Isa::kAvx2, RunInput<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, RunInput<Isa::kSse4>},       {"neon", Isa::kNeon, RunInput<Isa::kNeon>},
     {"reference", Isa::kReference, ReferenceInput},
 };
 
@@ -58,15 +54,11 @@ template <Isa isa>
 void RunWeight(Context& ctx, Arena& scratch, const WeightArgs& args) {
   LinearBackwardWeightWith(*TilesOf(isa), ctx, scratch, args.jobs, args.compute);
 }
-bool NoFp8(const WeightArgs& args) { return args.compute != Compute::kFp8; }
 using WeightEntry = Entry<void (*)(Context&, Arena&, const WeightArgs&), WeightArgs>;
 constexpr WeightEntry kWeight[] = {
-    {"amx", Isa::kAmx, RunWeight<Isa::kAmx>, NoFp8},
-    {"avx512bf16", Isa::kAvx512Bf16, RunWeight<Isa::kAvx512Bf16>, NoFp8},
-    {"avx512", Isa::kAvx512, RunWeight<Isa::kAvx512>, NoFp8},
-    {"avx2", Isa::kAvx2, RunWeight<Isa::kAvx2>, NoFp8},
-    {"sse4", Isa::kSse4, RunWeight<Isa::kSse4>, NoFp8},
-    {"neon", Isa::kNeon, RunWeight<Isa::kNeon>, NoFp8},
+    {"amx", Isa::kAmx, RunWeight<Isa::kAmx>},          {"avx512bf16", Isa::kAvx512Bf16, RunWeight<Isa::kAvx512Bf16>},
+    {"avx512", Isa::kAvx512, RunWeight<Isa::kAvx512>}, {"avx2", Isa::kAvx2, RunWeight<Isa::kAvx2>},
+    {"sse4", Isa::kSse4, RunWeight<Isa::kSse4>},       {"neon", Isa::kNeon, RunWeight<Isa::kNeon>},
     {"reference", Isa::kReference, ReferenceWeight},
 };
 
@@ -89,6 +81,12 @@ BlockTerm InputTerm(const void* source, int64_t i) {
   t.b = {term.w.data, term.w.dtype, term.w.cols, nullptr};
   t.k = term.w.rows;
   t.round = Rounds(compute, term);
+  t.codes = compute == Compute::kFp8 && term.w.dtype == DType::kF8E4M3;
+  if (!t.codes) return t;
+  t.a_blocks = term.dy_blocks;
+  t.ue8m0 = term.w.ue8m0;
+  t.b_scale = term.w.scale + term.w.row0 / kFp8Block * term.w.scale_cols();
+  t.ld_b_scale = term.w.scale_cols();
   return t;
 }
 
@@ -101,11 +99,17 @@ BlockJob InputJob(const Tiles& tiles, const void* source, int64_t i) {
   job.accumulate = from.accumulate;
   job.m = from.m;
   job.n = from.terms.front().w.cols;
-  job.bf16 = tiles.mul_bf16 && std::all_of(from.terms.begin(), from.terms.end(),
-                                           [&](const LinearBackwardTerm& term) { return Rounds(args.compute, term); });
-  for (const LinearBackwardTerm& term : from.terms) job.k += PaddedK(term.w.rows, job.bf16);
+  const auto codes = [&](const LinearBackwardTerm& term) {
+    return args.compute == Compute::kFp8 && term.w.dtype == DType::kF8E4M3;
+  };
+  const auto halves = [&](const LinearBackwardTerm& term) { return codes(term) || Rounds(args.compute, term); };
+  job.bf16 = tiles.mul_bf16 && std::all_of(from.terms.begin(), from.terms.end(), halves);
+  job.scaled = std::any_of(from.terms.begin(), from.terms.end(), codes);
+  for (const LinearBackwardTerm& term : from.terms) job.k += PaddedK(job, term.w.rows);
   job.terms = static_cast<int64_t>(from.terms.size());
-  job.term = args.compute == Compute::kBf16 ? InputTerm<Compute::kBf16> : InputTerm<Compute::kF32>;
+  job.term = args.compute == Compute::kFp8    ? InputTerm<Compute::kFp8>
+             : args.compute == Compute::kBf16 ? InputTerm<Compute::kBf16>
+                                              : InputTerm<Compute::kF32>;
   job.source = &from;
   return job;
 }
@@ -114,17 +118,20 @@ BlockJob InputJob(const Tiles& tiles, const void* source, int64_t i) {
 
 struct WeightSource {
   std::span<const LinearBackwardWeightJob> jobs;
-  bool round;
+  Compute compute;
 };
 
-template <bool round>
+template <Compute compute>
 BlockTerm WeightTerm(const void* source, int64_t) {
   const LinearBackwardWeightJob& job = *static_cast<const LinearBackwardWeightJob*>(source);
   BlockTerm t;
   t.a = {job.dy, DType::kF32, job.ldy, job.dy_rows};
   t.b = {job.x, DType::kF32, job.ldx, job.x_rows};
   t.k = job.m;
-  t.round = round;
+  t.round = compute == Compute::kBf16;
+  t.codes = compute == Compute::kFp8;
+  t.a_blocks = job.dy_blocks;
+  t.ue8m0 = job.ue8m0;
   return t;
 }
 
@@ -137,10 +144,13 @@ BlockJob WeightJob(const Tiles& tiles, const void* source, int64_t i) {
   job.accumulate = true;
   job.m = from.n;
   job.n = from.k;
-  job.bf16 = tiles.mul_bf16 && args.round;
-  job.k = PaddedK(from.m, job.bf16);
+  job.bf16 = tiles.mul_bf16 && args.compute != Compute::kF32;
+  job.scaled = args.compute == Compute::kFp8;
+  job.k = PaddedK(job, from.m);
   job.a_turned = true;
-  job.term = args.round ? WeightTerm<true> : WeightTerm<false>;
+  job.term = args.compute == Compute::kFp8    ? WeightTerm<Compute::kFp8>
+             : args.compute == Compute::kBf16 ? WeightTerm<Compute::kBf16>
+                                              : WeightTerm<Compute::kF32>;
   job.source = &from;
   return job;
 }
@@ -155,7 +165,8 @@ void LinearBackwardInputWith(const Tiles& tiles, Context& ctx, Arena& scratch,
 
 void LinearBackwardWeightWith(const Tiles& tiles, Context& ctx, Arena& scratch,
                               std::span<const LinearBackwardWeightJob> jobs, Compute compute) {
-  const WeightSource source{jobs, compute == Compute::kBf16};
+  // There are no codes in kW8A8.
+  const WeightSource source{jobs, compute == Compute::kW8A8 ? Compute::kF32 : compute};
   RunBlocks(tiles, ctx, scratch, {static_cast<int64_t>(jobs.size()), WeightJob, &source});
 }
 

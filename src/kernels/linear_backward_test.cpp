@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/linear_problem_test.h"
+#include "kernels/reference/fp8.h"
 #include "kernels/reference/train.h"
 
 namespace fathom::kernels {
@@ -136,7 +137,8 @@ class InputCase : public Case {
       for (int64_t t = 0; t < p.jobs; ++t) {
         const uint64_t s = seed * 100 + static_cast<uint64_t>(j * p.jobs + t);
         dy_.emplace_back(p.m, p.n + t, gathered, exact, s);
-        weights_.emplace_back(p.n + t, p.k, p.weight, exact, false, s);
+        weights_.emplace_back(p.n + t, p.k, p.weight, exact, p.ue8m0, s);
+        weights_.back().w.row0 = 0;  // of FP8 a multiple of 128
       }
     }
     before_.resize(static_cast<size_t>(p.m == 0 ? 0 : (p.m - 1) * ldx_ + 2 * p.k));
@@ -154,7 +156,8 @@ class InputCase : public Case {
         mine.push_back({.dy = dy.data.data<float>(),
                         .ldy = dy.ld,
                         .dy_rows = dy.rows(),
-                        .w = weights_[static_cast<size_t>(j * p_.jobs + t)].w});
+                        .w = weights_[static_cast<size_t>(j * p_.jobs + t)].w,
+                        .dy_blocks = p_.dy_blocks});
       }
       jobs.push_back({.dx = out + j * p_.k, .ldx = ldx_, .m = p_.m, .terms = mine, .accumulate = p_.accumulate});
     }
@@ -167,11 +170,23 @@ class InputCase : public Case {
     for (size_t d = 0; d < dy_.size(); ++d) {
       const Weight& w = weights_[d].w;
       const int64_t column = static_cast<int64_t>(d) / p_.jobs * p_.k;
+      const bool codes = p_.compute == Compute::kFp8;
+      const reference::Operand dy =
+          codes
+              ? reference::RowTiles(
+                    {dy_[d].data.data<float>(), dy_[d].ld, dy_[d].rows(), p_.m, w.rows, w.ue8m0, p_.dy_blocks}, 0, p_.m)
+              : reference::Operand();
+      const auto size_of_dy = [&](int64_t i, int64_t r) {
+        if (!codes) return 1.01 * std::fabs(dy_[d].Row(i)[r]) + 1e-30;
+        const double scale = dy.scales[static_cast<size_t>(i * CeilDiv(w.rows, kFp8Block) + r / kFp8Block)];
+        return scale * std::fabs(dy.values[static_cast<size_t>(i * w.rows + r)]) + 1e-30;
+      };
       for (int64_t r = 0; r < w.rows; ++r) {
         for (int64_t c = 0; c < p_.k; ++c) {
-          const double value = std::fabs(reference::Decode(w.RowData(r), c, w.dtype));
+          const double scale = w.dtype == DType::kF8E4M3 ? w.ScaleAt(r, c) : 1.0;
+          const double value = scale * std::fabs(reference::Decode(w.RowData(r), c, w.dtype));
           for (int64_t i = 0; i < p_.m; ++i) {
-            sums[static_cast<size_t>(i * ldx_ + column + c)] += 1.01 * value * std::fabs(dy_[d].Row(i)[r]) + 1e-30;
+            sums[static_cast<size_t>(i * ldx_ + column + c)] += value * size_of_dy(i, r);
           }
         }
       }
@@ -213,7 +228,9 @@ class WeightCase : public Case {
                       .x = x.data.data<float>(),
                       .ldx = x.ld,
                       .x_rows = x.rows(),
-                      .m = p_.m});
+                      .m = p_.m,
+                      .ue8m0 = p_.ue8m0,
+                      .dy_blocks = p_.dy_blocks});
     }
     if (tiles) return LinearBackwardWeightWith(*tiles, ctx, arena, jobs, p_.compute);
     LinearBackwardWeight(ctx, arena, jobs, p_.compute);
@@ -222,11 +239,13 @@ class WeightCase : public Case {
   std::vector<double> SumAbs() const override {
     std::vector<double> sums(before_.size(), 0.0);
     for (int64_t j = 0; j < p_.jobs; ++j) {
+      const std::vector<double> dy = Sizes(dy_[static_cast<size_t>(j)], p_.dy_blocks), x = Sizes(X(j), false);
       for (int64_t i = 0; i < p_.m; ++i) {
         for (int64_t r = 0; r < p_.n; ++r) {
-          const double dy = 1.01 * std::fabs(dy_[static_cast<size_t>(j)].Row(i)[r]);
           double* row = sums.data() + (j * p_.n + r) * p_.k;
-          for (int64_t c = 0; c < p_.k; ++c) row[c] += dy * std::fabs(X(j).Row(i)[c]) + 1e-30;
+          for (int64_t c = 0; c < p_.k; ++c) {
+            row[c] += dy[static_cast<size_t>(i * p_.n + r)] * x[static_cast<size_t>(i * p_.k + c)];
+          }
         }
       }
     }
@@ -235,6 +254,24 @@ class WeightCase : public Case {
   int64_t depth() const override { return p_.m; }
 
  private:
+  // Magnitudes (m, n) of an operand as it is multiplied, or a little more.
+  std::vector<double> Sizes(const Rows& rows, bool blocks) const {
+    std::vector<double> sizes;
+    reference::Operand tiles;
+    const bool codes = p_.compute == Compute::kFp8;
+    if (codes) {
+      tiles = reference::ColumnTiles({rows.data.data<float>(), rows.ld, rows.rows(), p_.m, rows.n, p_.ue8m0, blocks});
+    }
+    for (int64_t i = 0; i < p_.m; ++i) {
+      for (int64_t j = 0; j < rows.n; ++j) {
+        sizes.push_back(1e-15 +
+                        (codes ? static_cast<double>(tiles.scales[static_cast<size_t>(i / kFp8Block * rows.n + j)]) *
+                                     std::fabs(tiles.values[static_cast<size_t>(i * rows.n + j)])
+                               : 1.01 * std::fabs(rows.Row(i)[j])));
+      }
+    }
+    return sizes;
+  }
   const Rows& X(int64_t j) const { return x_[static_cast<size_t>(j / 2 * 2)]; }
 
   LinearProblem p_;
@@ -245,7 +282,8 @@ LinearProblem Parsed(const std::string& text) { return ParseLinearProblem(text).
 
 constexpr const char* kSizes[] = {"m1n1k1",   "m2n3k7",    "m7n24k80",  "m8n65k130",
                                   "m9n17k33", "m16n64k96", "m33n70k31", "m40n31k200"};
-constexpr const char* kTypes[] = {":f32:f32", ":f32:bf16", ":bf16:bf16", ":bf16:f32", ":w8a8:bf16"};
+constexpr const char* kTypes[] = {":f32:f32",   ":f32:bf16", ":bf16:bf16",       ":bf16:f32",
+                                  ":w8a8:bf16", ":fp8:bf16", ":fp8:f8e4m3:ue8m0"};
 
 // Small whole numbers: every sum is exact in float32, so every implementation must give the reference's bits.
 TEST(LinearBackward, InputExactOnWholeNumbers) {
@@ -263,7 +301,7 @@ TEST(LinearBackward, InputExactOnWholeNumbers) {
 
 TEST(LinearBackward, WeightExactOnWholeNumbers) {
   uint64_t seed = 1000;
-  for (const char* types : {":f32:f32", ":bf16:bf16"}) {
+  for (const char* types : {":f32:f32", ":bf16:bf16", ":fp8:f8e4m3:ue8m0"}) {
     for (const char* sizes : kSizes) {
       for (const char* options : {"", ":j3"}) {
         const std::string text = std::string(sizes) + types + options;
@@ -276,8 +314,9 @@ TEST(LinearBackward, WeightExactOnWholeNumbers) {
 
 TEST(LinearBackward, WithinTheBound) {
   uint64_t seed = 2000;
-  for (const char* types : {":f32:f32", ":f32:bf16", ":bf16:bf16"}) {
-    for (const char* sizes : {"m100n70k150", "m5n300k40", "m64n129k96"}) {
+  for (const char* types :
+       {":f32:f32", ":f32:bf16", ":bf16:bf16", ":fp8:f8e4m3", ":fp8:f8e4m3:ue8m0", ":fp8:f8e4m3:blocks"}) {
+    for (const char* sizes : {"m100n70k150", "m5n300k40", "m64n129k96", "m1n7k24", "m129n130k80", "m300n257k20"}) {
       const std::string text = std::string(sizes) + types;
       ++seed;
       InputCase(Parsed(text + ":acc:j2"), seed % 2 == 0, false, seed).Check("input " + text, false);
@@ -289,7 +328,7 @@ TEST(LinearBackward, WithinTheBound) {
 // Several blocks of rows, groups of columns and depths; few jobs and many.
 TEST(LinearBackward, LargerThanABlock) {
   uint64_t seed = 3000;
-  for (const char* types : {":f32:f32", ":bf16:bf16"}) {
+  for (const char* types : {":f32:f32", ":bf16:bf16", ":fp8:f8e4m3:ue8m0"}) {
     for (const char* sizes : {"m1030n20k50", "m20n1030k50", "m50n20k1030", "m530n130k100"}) {
       const std::string text = std::string(sizes) + types;
       InputCase(Parsed(text), false, true, ++seed).Check("input " + text, true);
@@ -302,7 +341,8 @@ TEST(LinearBackward, LargerThanABlock) {
 }
 
 TEST(LinearBackward, NothingToDo) {
-  for (const char* text : {"m0n8k8:bf16:bf16", "m0n3k5:f32:f32:acc", "m5n0k8:bf16:bf16", "m5n0k8:f32:f32:acc"}) {
+  for (const char* text : {"m0n8k8:bf16:bf16", "m0n3k5:f32:f32:acc", "m5n0k8:bf16:bf16", "m5n0k8:f32:f32:acc",
+                           "m0n8k8:fp8:f8e4m3", "m5n0k8:fp8:f8e4m3"}) {
     InputCase(Parsed(text), false, true, 1).Check(text, true);
     WeightCase(Parsed(text), false, true, 1).Check(text, true);
   }
@@ -314,7 +354,8 @@ TEST(LinearBackward, NothingToDo) {
 
 TEST(LinearBackward, SameBitsForAnyThreads) {
   uint64_t seed = 4000;
-  for (const char* text : {"m300n130k110:bf16:bf16", "m70n300k100:f32:f32", "m40n20k30:bf16:bf16:j20"}) {
+  for (const char* text : {"m300n130k110:bf16:bf16", "m70n300k100:f32:f32", "m40n20k30:bf16:bf16:j20",
+                           "m300n260k290:fp8:f8e4m3", "m300n260k290:fp8:f8e4m3:blocks", "m140n20k30:fp8:f8e4m3:j20"}) {
     InputCase(Parsed(text), true, false, ++seed).CheckThreads(text);
     WeightCase(Parsed(text), true, false, ++seed).CheckThreads(text);
   }
@@ -344,12 +385,43 @@ TEST(LinearBackward, TermsOfSeveralTypes) {
   }
 }
 
+// A job of FP8 and others: each term has its own arithmetic, on every unit.
+TEST(LinearBackward, TermsBesideFp8) {
+  constexpr int64_t kM = 37, kN = 150, kK = 50;
+  const Rows a(kM, kN, false, false, 1), b(kM, kN, true, false, 2);
+  const TestWeight codes(kN, kK, DType::kF8E4M3, false, false, 3);
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    const TestWeight other(kN, kK, dtype, true, false, 4);
+    const std::vector<LinearBackwardTerm> terms = {
+        {.dy = a.data.data<float>(), .ldy = a.ld, .dy_rows = a.rows(), .w = codes.w},
+        {.dy = b.data.data<float>(), .ldy = b.ld, .dy_rows = b.rows(), .w = other.w}};
+    std::vector<float> want(kM * kK), got(kM * kK);
+    reference::LinearBackwardInput({.dx = want.data(), .ldx = kK, .m = kM, .terms = terms}, Compute::kFp8, 0, kM);
+    for (const Target& target : Targets()) {
+      Context ctx{Pool(2), Isa::kReference, {}};
+      Arena arena(1 << 23);
+      const LinearBackwardInputJob job{.dx = got.data(), .ldx = kK, .m = kM, .terms = terms};
+      LinearBackwardInputWith(target.tiles, ctx, arena, std::span(&job, 1), Compute::kFp8);
+      for (int64_t i = 0; i < kM * kK; ++i) {
+        double sum_abs = 0;  // codes round by less than a tenth
+        for (int64_t n = 0; n < kN; ++n) {
+          sum_abs += 1.1 * std::fabs(a.Row(i / kK)[n] * reference::Decode(codes.w.RowData(n), i % kK, DType::kF8E4M3) *
+                                     codes.w.ScaleAt(n, i % kK)) +
+                     4.1 * std::fabs(b.Row(i / kK)[n]);
+        }
+        const size_t at = static_cast<size_t>(i);
+        ASSERT_LE(std::fabs(got[at] - want[at]), (2 * kN + 8) * 0x1p-24 * sum_abs) << target.name << " at " << i;
+      }
+    }
+  }
+}
+
 // A non-finite gradient reaches its own row of dx and its own row of dw, and no others.
 TEST(LinearBackward, NonFiniteStaysInItsRow) {
-  for (const char* text : {"m21n20k37:f32:f32", "m21n19k37:bf16:bf16"}) {
+  for (const char* text : {"m21n20k37:f32:f32", "m21n19k37:bf16:bf16", "m21n19k37:fp8:f8e4m3"}) {
     const LinearProblem p = Parsed(text);
     const Rows dy(p.m, p.n, false, true, 5), x(p.m, p.k, false, true, 6);
-    const TestWeight w(p.n, p.k, p.weight, true, false, 7);
+    const TestWeight w(p.n, p.k, p.weight, true, false, 9);  // its row0 is 0
     for (int64_t j = 0; j < p.n; ++j) dy.data.data<float>()[3 * dy.ld + j] = std::numeric_limits<float>::infinity();
     const Rows finite(p.m, p.n, false, true, 5);
     for (int64_t i = 0; i < p.m; ++i) finite.data.data<float>()[i * finite.ld + 2] = NAN;

@@ -3,18 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/linear_packing.h"
+
 namespace fathom::kernels {
 namespace {
 
-constexpr int64_t kLine = 64;
-constexpr int64_t kBlockRows = 512;  // of C in a task, at most; with their A they fill half of the second cache
-constexpr int64_t kLeastRows = 64, kLeastColumns = 96;
-// Bytes of a row of A that are multiplied at a time, and panels of B that are packed at a time. Sources whose rows lie
-// along k are read in long pieces, the others in wide ones.
-constexpr int64_t kDepthBytes = 1 << 10, kTurnedDepthBytes = 1 << 9;
-constexpr int64_t kGroupPanels = 12, kTurnedGroupPanels = 32;
-constexpr int64_t kManyRows = 256;  // beside so many rows of A only half a group
-constexpr int64_t kStrip = 64;      // values of k that are turned at a time
 constexpr int64_t kTasksPerThread = 2;
 constexpr int64_t kFetchAhead = 8;  // rows: gathered ones begin anywhere
 
@@ -27,57 +20,6 @@ struct alignas(64) Workspace {
   std::byte strip[kStrip * kBlockRows * sizeof(float)];
   float sums[kBlockRows * kGroupPanels * kLanes];  // of C in bf16, or of the columns behind the last whole panel
 };
-
-int64_t ElementSize(const BlockJob& job) { return job.bf16 ? 2 : 4; }
-int64_t Depth(const BlockJob& job) { return (job.a_turned ? kTurnedDepthBytes : kDepthBytes) / ElementSize(job); }
-
-// Packed A: rows or panels, ld elements apart.
-struct PackedA {
-  std::byte* data;
-  int64_t ld;
-  bool panels;
-  int64_t size;  // of an element
-
-  // Value k of a row, which for panels is a multiple of 16.
-  std::byte* At(int64_t row, int64_t k) const {
-    return data + (panels ? row / kLanes * ld + k * kLanes : row * ld + k) * size;
-  }
-};
-
-// Packed B: panels, ld elements apart.
-struct PackedB {
-  std::byte* data;
-  int64_t ld;
-};
-
-bool InPanels(const Tiles& tiles, const BlockJob& job) { return job.bf16 && job.a_turned && tiles.a_panels; }
-
-int64_t PackedLd(const BlockJob& job, bool panels) {
-  return Depth(job) * (panels ? kLanes : 1) + kLine / ElementSize(job);
-}
-
-// f(term, begin, end, at) for the values [begin, end) of each term that lie in [k, k_end); they begin at k + at.
-template <class F>
-void ForTerms(const BlockJob& job, int64_t k, int64_t k_end, const F& f) {
-  int64_t first = 0;
-  for (int64_t i = 0; i < job.terms && first < k_end; ++i) {
-    const BlockTerm term = job.term(job.source, i);
-    const int64_t begin = std::max<int64_t>(k - first, 0), end = std::min(k_end - first, term.k);
-    if (begin < end) f(term, begin, end, first + begin - k);
-    first += PaddedK(term.k, job.bf16);
-  }
-}
-
-// n values of an operand's row as float32, rounded if the term says so.
-void FloatRow(const Tiles& tiles, float* out, const std::byte* from, DType dtype, bool round, int64_t n) {
-  if (dtype == DType::kBF16) {
-    tiles.widen_bf16(out, from, n);
-  } else if (round) {
-    tiles.round_f32(out, reinterpret_cast<const float*>(from), n);
-  } else {
-    std::memcpy(out, from, static_cast<size_t>(n) * sizeof(float));
-  }
-}
 
 void FetchRow(const BlockOperand& x, int64_t i, int64_t end, int64_t column, int64_t n) {
   if (i >= end) return;
@@ -207,10 +149,6 @@ void Multiply(const Tiles& tiles, const BlockJob& job, float* c, int64_t ldc, co
   }
 }
 
-struct Ranges {
-  int64_t row, rows, column, columns;
-};
-
 void StoreRounded(const Tiles& tiles, const BlockJob& job, const Ranges& r, const float* sums) {
   for (int64_t i = 0; i < r.rows; ++i) {
     tiles.round_bf16(static_cast<uint16_t*>(job.c) + (r.row + i) * job.ldc + r.column, sums + i * kGroupPanels * kLanes,
@@ -238,39 +176,31 @@ void MultiplyGroup(const Tiles& tiles, const BlockJob& job, const Ranges& r, con
   }
 }
 
-void ZeroRows(const BlockJob& job, const Ranges& r) {
-  const int64_t size = SizeOf(job.c_dtype);
-  for (int64_t i = 0; i < r.rows && !job.accumulate; ++i) {
-    std::memset(static_cast<std::byte*>(job.c) + ((r.row + i) * job.ldc + r.column) * size, 0,
-                static_cast<size_t>(r.columns * size));
-  }
-}
-
 // Jobs with the same B, such as the gradients of gate_proj and up_proj.
 bool SameB(const BlockJob& x, const BlockJob& y) {
   if (x.terms != 1 || y.terms != 1 || x.k != y.k || x.n != y.n || x.bf16 != y.bf16 || x.b_turned != y.b_turned ||
-      x.a_turned != y.a_turned) {
+      x.a_turned != y.a_turned || x.scaled != y.scaled) {
     return false;
   }
   const BlockTerm s = x.term(x.source, 0), t = y.term(y.source, 0);
   return s.b.data == t.b.data && s.b.rows == t.b.rows && s.b.ld == t.b.ld && s.b.dtype == t.b.dtype &&
-         s.round == t.round && s.k == t.k;
+         s.round == t.round && s.k == t.k && s.codes == t.codes && s.ue8m0 == t.ue8m0;
 }
 
 }  // namespace
 
-BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks) {
-  constexpr int64_t kRowStep = 32, kColumnStep = 3 * kLanes;  // of the products' blocks
+BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks, int64_t row_step, int64_t column_step) {
+  const int64_t least_rows = std::max(kLeastRows, row_step), least_columns = std::max(kLeastColumns, column_step);
   BlockCut cut;
-  cut.rows = RoundUp(CeilDiv(m, CeilDiv(m, kBlockRows)), kRowStep);
+  cut.rows = RoundUp(CeilDiv(m, CeilDiv(m, kBlockRows)), row_step);
   cut.columns = n;
   const auto count = [&] { return (cut.m_blocks = CeilDiv(m, cut.rows)) * (cut.n_blocks = CeilDiv(n, cut.columns)); };
   while (count() < tasks) {
-    const bool halve_rows = cut.rows >= 2 * kLeastRows, halve_columns = cut.columns >= 2 * kLeastColumns;
+    const bool halve_rows = cut.rows >= 2 * least_rows, halve_columns = cut.columns >= 2 * least_columns;
     if (halve_columns && (!halve_rows || cut.columns >= cut.rows)) {
-      cut.columns = RoundUp(CeilDiv(cut.columns, 2), kColumnStep);
+      cut.columns = RoundUp(CeilDiv(cut.columns, 2), column_step);
     } else if (halve_rows) {
-      cut.rows = RoundUp(CeilDiv(cut.rows, 2), kRowStep);
+      cut.rows = RoundUp(CeilDiv(cut.rows, 2), row_step);
     } else {
       break;
     }
@@ -278,12 +208,19 @@ BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks) {
   return cut;
 }
 
+// 128x1 tiles are made by way of 1x128 tiles, along the rows and along the columns of C.
+static BlockCut Cut(const BlockJob& job, int64_t tasks) {
+  const bool tiles = job.scaled && job.a_turned;
+  return tiles ? CutBlocks(job.m, job.n, tasks, kFp8Block, kFp8Block) : CutBlocks(job.m, job.n, tasks);
+}
+
 bool FitsBf16(int64_t k) { return k <= kDepthBytes / 2; }
 
-int64_t BlockScratch() { return static_cast<int64_t>(sizeof(Workspace)); }
+int64_t BlockScratch() { return std::max(static_cast<int64_t>(sizeof(Workspace)), ScaledScratch()); }
 
 void RunBlock(const Tiles& tiles, std::span<const BlockJob> jobs, const BlockCut& cut, int64_t task,
               std::byte* scratch) {
+  if (jobs.front().scaled) return RunScaledBlock(tiles, jobs, cut, task, scratch);
   Workspace* space = reinterpret_cast<Workspace*>(scratch);
   const BlockJob& job = jobs.front();
   const int64_t column = task % cut.n_blocks * cut.columns, columns = std::min(cut.columns, job.n - column);
@@ -345,7 +282,7 @@ void RunBlocks(const Tiles& tiles, Context& ctx, Arena& scratch, const BlockCall
   }
   const int64_t wanted = job_count == 0 ? 0 : CeilDiv(kTasksPerThread * threads, job_count);
   for (int64_t i = 0; i < job_count;) {
-    Plan* plan = new (plans + count++) Plan{i, 1, CutBlocks(jobs[i].m, jobs[i].n, wanted), tasks};
+    Plan* plan = new (plans + count++) Plan{i, 1, Cut(jobs[i], wanted), tasks};
     int64_t rows = RoundUp(jobs[i].m, kLanes);
     for (++i; wanted == 1 && plan->cut.tasks() == 1 && i < job_count && SameB(jobs[i - 1], jobs[i]); ++i) {
       rows += RoundUp(jobs[i].m, kLanes);

@@ -32,9 +32,9 @@ std::string LinearProblem::ToString() const {
   for (const WeightName& name : kWeights) {
     if (name.dtype == weight) w = name.name;
   }
-  return fmt::format("m{}n{}k{}:{}:{}{}{}{}{}{}", m, n, k, Name(compute), w, accumulate ? ":acc" : "",
+  return fmt::format("m{}n{}k{}:{}:{}{}{}{}{}{}{}", m, n, k, Name(compute), w, accumulate ? ":acc" : "",
                      y_bf16 ? ":ybf16" : "", ue8m0 ? ":ue8m0" : "", fixed_form ? ":fixed" : "",
-                     jobs > 1 ? fmt::format(":j{}", jobs) : "");
+                     dy_blocks ? ":blocks" : "", jobs > 1 ? fmt::format(":j{}", jobs) : "");
 }
 
 Result<LinearProblem> ParseLinearProblem(std::string_view text) {
@@ -52,7 +52,7 @@ Result<LinearProblem> ParseLinearProblem(std::string_view text) {
     rest.remove_prefix(word.size());
     bool known = false;
     if (part == 0) {
-      for (Compute c : {Compute::kF32, Compute::kBf16, Compute::kW8A8}) {
+      for (Compute c : {Compute::kF32, Compute::kBf16, Compute::kW8A8, Compute::kFp8}) {
         if (word == Name(c)) p.compute = c, known = true;
       }
     } else if (part == 1) {
@@ -67,6 +67,8 @@ Result<LinearProblem> ParseLinearProblem(std::string_view text) {
       p.ue8m0 = known = true;
     } else if (word == "fixed") {
       p.fixed_form = known = true;
+    } else if (word == "blocks") {
+      p.dy_blocks = known = true;
     } else {
       known = TakeSize(&word, 'j', &p.jobs) && word.empty() && p.jobs > 0;
     }

@@ -55,6 +55,39 @@ struct MulBf16 {
   bool a_panels = false;
 };
 
+// The products of FP8 codes: C (rows, 16 * panels) = [C +] sum over pieces of 128 of k of row_scale * lane_scale *
+// (A B), each piece summed in float32 from zero, value after value or in bf16 pair after pair.
+inline constexpr int64_t kSumCutCodes = 128;
+struct MulScaled {
+  float* c;
+  int64_t ldc;
+  const void* a;  // as in MulF32 or MulBf16; in elements
+  int64_t lda;
+  const void* b;
+  int64_t ldb;
+  int64_t rows, k, panels;  // bf16: an odd k is followed by a zero in A and B
+  const float* row_scale;   // of piece p and row r at p * ld_row_scale + r
+  int64_t ld_row_scale;
+  const float* lane_scale;  // of piece p and lane l at p * ld_lane_scale + l
+  int64_t ld_lane_scale;
+  bool accumulate;
+  bool a_panels;  // A in panels as in MulBf16
+};
+
+// A tile of up to 128 rows and 128 columns of float32, quantised in columns: by way of the values of its 1x128 codes
+// (rows first), or as one block. The codes' values become panels whose lanes are its columns, scales (n,) the columns'.
+struct ColumnTile {
+  const float* const* rows;  // (count,), each of n values
+  int64_t count, n;
+  bool ue8m0, block;
+  float floor;  // of amax
+  float* scales;
+  void* panels;   // panel p at p * ld elements: [row][16], or bf16 [pair][16][2], an odd last row paired with zeros;
+  int64_t ld;     // lanes from n on are zero
+  void* scratch;  // kColumnTileBytes, aligned to 64 bytes
+};
+inline constexpr int64_t kColumnTileBytes = 128 * 128 * 4 + 128 * 4;
+
 // y[i * ldy + n] = sum over k of x[i, k] * w[n, k] for n < rows, i < m: accumulators along k, for few rows of x.
 // W is read once for every four or eight rows of x. The sum's order does not depend on rows or m.
 struct Dot {
@@ -109,6 +142,21 @@ struct Tiles {
   // One row in tiles of 128: scales (ceil(n/128),) of an amax of at least `floor`, and codes or the codes' values,
   // whichever is not null.
   void (*quantize)(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor);
+  // The same, the codes' values as bf16; null without mul_bf16.
+  void (*quantize_bf16)(uint16_t* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor);
+
+  // FP8 of training; the last three are null without mul_bf16.
+  float (*largest)(const float* x, int64_t n);  // magnitude; NaN is passed over
+  // x / scale as codes of E4M3 or their values, whichever is not null; as codes of E5M6 (train_ops.h: TileFormat).
+  void (*encode_e4m3)(uint8_t* codes, float* values, const float* x, int64_t n, float scale);
+  void (*encode_e5m6)(void* out, const float* x, int64_t n, float scale);
+  void (*scale_e5m6)(float* out, const void* in, int64_t n, float scale);
+  void (*mul_scaled_f32)(const MulScaled&);
+  void (*column_tile_f32)(const ColumnTile&);
+  void (*mul_scaled_bf16)(const MulScaled&);
+  void (*column_tile_bf16)(const ColumnTile&);
+  // pair_rows for one pair of rows of n codes of E4M3, widened; odd null: zeros.
+  void (*pair_codes)(uint16_t* b, int64_t ldb, const uint8_t* even, const uint8_t* odd, int64_t n);
 };
 
 // The table of an instruction set, made of its own primitives and those of the sets below it; null for the reference

@@ -142,74 +142,6 @@ struct RoundVector {
 void RoundF32(float* out, const float* in, int64_t n) { MapRow(out, in, n, RoundVector()); }
 void RoundBf16(uint16_t* out, const float* in, int64_t n) { MapRow(out, in, n, RoundVector()); }
 
-// ---- 1x128 tiles ----
-
-// Codes of E4M3 in 32-bit lanes, nearest, ties to even; beyond 448 NaN.
-HWY_INLINE VU EncodeE4m3(VF x) {
-  const DF df;
-  const DU du;
-  const auto u = hn::BitCast(du, x);
-  const auto sign = hn::And(u, hn::Set(du, 0x80000000u));
-  const auto a = hn::Xor(u, sign);
-  const auto odd = hn::And(hn::ShiftRight<20>(a), hn::Set(du, 1u));
-  const auto rounded = hn::ShiftRight<20>(hn::Add(a, hn::Add(odd, hn::Set(du, 0x7ffffu))));
-  const auto normal = hn::Sub(rounded, hn::Set(du, 120u << 3));
-  // Adding 2^14 leaves a multiple of 2^-9, the subnormals' spacing, in the low bits.
-  const auto magic = hn::Set(df, 16384.0f);
-  const auto subnormal = hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(df, a), magic)), hn::BitCast(du, magic));
-  auto code = hn::IfThenElse(hn::Lt(a, hn::Set(du, 121u << 23)), subnormal, normal);
-  code = hn::Min(code, hn::Set(du, 0x7fu));
-  return hn::Or(code, hn::ShiftRight<24>(sign));
-}
-
-struct QuantizeVector {
-  VF scale;
-  uint8_t* codes;  // or null
-  HWY_INLINE VU operator()(const float* in) const { return EncodeE4m3(hn::Div(hn::LoadU(DF(), in), scale)); }
-};
-
-HWY_INLINE float TileScale(float amax, bool ue8m0, float floor) {
-  const float s = (amax > floor ? amax : floor) / 448.0f;
-  if (!ue8m0) return s;
-  uint32_t u;
-  __builtin_memcpy(&u, &s, sizeof u);
-  u = ((u >> 23) + ((u & 0x7fffffu) != 0)) << 23;
-  float power;
-  __builtin_memcpy(&power, &u, sizeof power);
-  return power;
-}
-
-void Quantize(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor) {
-  const DF df;
-  for (int64_t begin = 0; begin < n; begin += kScaleBlock) {
-    const int64_t count = n - begin < kScaleBlock ? n - begin : kScaleBlock;
-    HWY_ALIGN float tile[kScaleBlock + kN] = {};
-    Copy(tile, x + begin, count);
-    auto largest = hn::Zero(df);
-    for (int64_t i = 0; i < count; i += kN) {
-      const auto a = hn::Abs(hn::Load(df, tile + i));
-      largest = hn::IfThenElse(hn::Gt(a, largest), a, largest);  // NaN is not greater: it keeps its code only
-    }
-    const float scale = TileScale(hn::GetLane(hn::MaxOfLanes(df, largest)), ue8m0, floor);
-    scales[begin / kScaleBlock] = scale;
-    const QuantizeVector encode{hn::Set(df, scale), codes};
-    for (int64_t i = 0; i < count; i += kN) {
-      const auto code = encode(tile + i);
-      const int64_t left = count - i < kN ? count - i : kN;
-      if (codes) {
-        HWY_ALIGN uint32_t out[kN];
-        hn::Store(code, DU(), out);
-        for (int64_t j = 0; j < left; ++j) codes[begin + i + j] = static_cast<uint8_t>(out[j]);
-      }
-      if (values) {
-        HWY_ALIGN float out[kN];
-        hn::Store(DecodeSmall<3, 7, false>(code, 0x7fu, 0x80u), df, out);
-        Copy(values + begin + i, out, left);
-      }
-    }
-  }
-}
-
 // ---- C = A B with B in panels ----
 
 // Values [first, first + kSumCutF32) of k.
@@ -392,32 +324,6 @@ void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi
     for (int64_t c = 0; c < cols; ++c) out[c * ldo + r] = in[r * ldi + c];
   }
 }
-
-const Tiles kTable = {
-    .mul_f32 = MulTilesF32,
-    .mul_bf16 = nullptr,
-    .a_panels = false,
-    .dot_f32_f32 = DotF32<F32Source>,
-    .dot_f32_bf16 = DotF32<Bf16Source>,
-    .dot_f32_f16 = DotF32<F16Source>,
-    .dot_f32_e4m3 = DotF32<E4m3Source>,
-    .dot_bf16_bf16 = nullptr,
-    .dot_bf16_e4m3 = nullptr,
-    .stream_bf16 = nullptr,
-    .stream_e4m3 = nullptr,
-    .widen_bf16 = Widen<Bf16Source>,
-    .widen_f16 = Widen<F16Source>,
-    .widen_e4m3 = Widen<E4m3Source>,
-    .widen_e4m3_bf16 = nullptr,
-    .scale_e4m3 = ScaleE4m3,
-    .scale_e4m3_bf16 = nullptr,
-    .round_bf16 = RoundBf16,
-    .round_f32 = RoundF32,
-    .transpose32 = Transpose32,
-    .pair_rows = nullptr,
-    .pair_rounded = nullptr,
-    .quantize = Quantize,
-};
 
 }  // namespace
 }  // namespace fathom::kernels::HWY_NAMESPACE

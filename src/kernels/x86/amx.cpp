@@ -27,15 +27,19 @@ inline void LoadPart(const uint16_t* from, int64_t ld, int64_t rows, int64_t pai
   amx::Load<kT>(part.bytes, kRowBytes);
 }
 
+// row_scale: of the rows of C, or null for 1.
 template <int kT>
-inline void StorePart(const MulBf16& m, int64_t row, int64_t rows, int64_t panel) {
+inline void StorePart(const MulBf16& m, int64_t row, int64_t rows, int64_t panel, const float* row_scale) {
   alignas(64) float sum[amx::kTileRows][kLanes];
   amx::Store<kT>(sum, kRowBytes);
   alignas(64) float scale[kLanes];
   for (int64_t j = 0; j < kLanes; ++j) scale[j] = m.lane_scale ? m.scale * m.lane_scale[panel * kLanes + j] : m.scale;
   for (int64_t r = 0; r < rows; ++r) {
     float* c = m.c + (row + r) * m.ldc + panel * kLanes;
-    if (m.accumulate) {
+    if (row_scale) {
+      for (int64_t j = 0; j < kLanes; ++j)
+        c[j] = sum[r][j] * (scale[j] * row_scale[row + r]) + (m.accumulate ? c[j] : 0);
+    } else if (m.accumulate) {
       for (int64_t j = 0; j < kLanes; ++j) c[j] += sum[r][j] * scale[j];
     } else {
       for (int64_t j = 0; j < kLanes; ++j) c[j] = sum[r][j] * scale[j];
@@ -45,7 +49,7 @@ inline void StorePart(const MulBf16& m, int64_t row, int64_t rows, int64_t panel
 
 // kA x kB tiles of C: kA * 16 rows (the last tile may be short), kB panels. C in tiles 0..3, A in 4 and 5, B in 6, 7.
 template <int kA, int kB>
-inline void Block(const MulBf16& m, int64_t row, int64_t panel) {
+inline void Block(const MulBf16& m, int64_t row, int64_t panel, const float* row_scale) {
   const int64_t left = m.rows - row;
   const int64_t rows0 = left < 16 ? left : 16, rows1 = left < 32 ? left - 16 : 16;
   const uint16_t* a = m.a + row * m.lda;
@@ -69,39 +73,67 @@ inline void Block(const MulBf16& m, int64_t row, int64_t panel) {
       if constexpr (kB == 2) amx::DotBf16<3, 5, 7>();
     }
   }
-  StorePart<0>(m, row, rows0, panel);
-  if constexpr (kB == 2) StorePart<1>(m, row, rows0, panel + 1);
-  if constexpr (kA == 2) StorePart<2>(m, row + 16, rows1, panel);
-  if constexpr (kA == 2 && kB == 2) StorePart<3>(m, row + 16, rows1, panel + 1);
+  StorePart<0>(m, row, rows0, panel, row_scale);
+  if constexpr (kB == 2) StorePart<1>(m, row, rows0, panel + 1, row_scale);
+  if constexpr (kA == 2) StorePart<2>(m, row + 16, rows1, panel, row_scale);
+  if constexpr (kA == 2 && kB == 2) StorePart<3>(m, row + 16, rows1, panel + 1, row_scale);
 }
 
-// The pieces in which k is summed (tiles.h).
+// The pieces in which k is summed (tiles.h), and the scales of each.
+struct Pieces {
+  int64_t pairs = kSumCutBf16 / 2;
+  const float* row_scale = nullptr;
+  int64_t ld_row_scale = 0;
+  int64_t ld_lane_scale = 0;
+};
+
 template <int kA, int kB>
-inline void Pieces(const MulBf16& m, int64_t row, int64_t panel) {
-  constexpr int64_t kPairs = kSumCutBf16 / 2;
-  for (int64_t k = 0; k < m.kpairs; k += kPairs) {
-    MulBf16 piece = m;
-    piece.a += 2 * k;
-    piece.b += 2 * k * kLanes;
-    piece.kpairs = m.kpairs - k < kPairs ? m.kpairs - k : kPairs;
+inline void Sum(const MulBf16& m, const Pieces& pieces, int64_t row, int64_t panel) {
+  const float* row_scale = pieces.row_scale;
+  MulBf16 piece = m;
+  for (int64_t k = 0; k < m.kpairs; k += pieces.pairs) {
+    piece.a = m.a + 2 * k;
+    piece.b = m.b + 2 * k * kLanes;
+    piece.kpairs = m.kpairs - k < pieces.pairs ? m.kpairs - k : pieces.pairs;
     piece.accumulate = m.accumulate || k > 0;
-    Block<kA, kB>(piece, row, panel);
+    Block<kA, kB>(piece, row, panel, row_scale);
+    if (row_scale) row_scale += pieces.ld_row_scale;
+    if (piece.lane_scale) piece.lane_scale += pieces.ld_lane_scale;
   }
 }
 
 template <int kB>
-inline void Panels(const MulBf16& m, int64_t panel) {
+inline void Panels(const MulBf16& m, const Pieces& pieces, int64_t panel) {
   int64_t row = 0;
-  for (; row + 16 < m.rows; row += 32) Pieces<2, kB>(m, row, panel);
-  if (row < m.rows) Pieces<1, kB>(m, row, panel);
+  for (; row + 16 < m.rows; row += 32) Sum<2, kB>(m, pieces, row, panel);
+  if (row < m.rows) Sum<1, kB>(m, pieces, row, panel);
 }
 
-void Mul(const MulBf16& m) {
+void MulPieces(const MulBf16& m, const Pieces& pieces) {
   amx::Configure(amx::TileConfig());
   int64_t panel = 0;
-  for (; panel + 2 <= m.panels; panel += 2) Panels<2>(m, panel);
-  if (panel < m.panels) Panels<1>(m, panel);
+  for (; panel + 2 <= m.panels; panel += 2) Panels<2>(m, pieces, panel);
+  if (panel < m.panels) Panels<1>(m, pieces, panel);
   amx::Release();
+}
+
+void Mul(const MulBf16& m) { MulPieces(m, Pieces()); }
+
+void MulScaledCodes(const MulScaled& m) {
+  MulBf16 all{m.c,
+              m.ldc,
+              static_cast<const uint16_t*>(m.a),
+              m.lda,
+              static_cast<const uint16_t*>(m.b),
+              m.ldb,
+              m.rows,
+              (m.k + 1) / 2,
+              m.panels,
+              1.0f,
+              m.lane_scale,
+              m.accumulate,
+              false};
+  MulPieces(all, {kSumCutCodes / 2, m.row_scale, m.ld_row_scale, m.ld_lane_scale});
 }
 
 }  // namespace
@@ -112,6 +144,7 @@ bool AddAmxEmulated(Tiles* tiles) {
 bool AddAmx(Tiles* tiles) {
 #endif
   tiles->mul_bf16 = Mul;
+  tiles->mul_scaled_bf16 = MulScaledCodes;
   tiles->stream_bf16 = nullptr;  // they sum as vdpbf16ps does
   tiles->stream_e4m3 = nullptr;
   tiles->a_panels = false;

@@ -4,6 +4,7 @@
 
 #include "kernels/tiles.h"
 #include "kernels/x86/avx512_vec.h"
+#include "kernels/x86/fp8_avx512bf16.h"
 #include "kernels/x86/stream_avx512bf16.h"
 
 namespace fathom::kernels {
@@ -480,6 +481,10 @@ bool AddAvx512Bf16(Tiles* tiles) {
   tiles->transpose32 = Transpose32;
   tiles->pair_rows = PairRows;
   tiles->pair_rounded = PairRounded;
+  tiles->quantize_bf16 = QuantizeBf16;
+  tiles->mul_scaled_bf16 = MulScaledBf16;
+  tiles->column_tile_bf16 = ColumnTileBf16;
+  tiles->pair_codes = PairCodes;
   return true;
 }
 

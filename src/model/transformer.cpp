@@ -30,6 +30,27 @@ void Add(const Env& env, float* z, const float* x, const float* y, int64_t n) {
   });
 }
 
+// x (n,) rounded to bf16, in place and on the tape.
+const uint16_t* KeepBf16(const Env& env, float* x, int64_t n) {
+  uint16_t* kept = env.Keep<uint16_t>(n);
+  if (env.planning()) return kept;
+  constexpr int64_t kPiece = 16384;
+  env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) {
+      kept[i] = F32ToBf16(x[i]);
+      x[i] = Bf16ToF32(kept[i]);
+    }
+  });
+  return kept;
+}
+void Widen(const Env& env, float* to, const uint16_t* from, int64_t n) {
+  if (env.planning()) return;
+  constexpr int64_t kPiece = 16384;
+  env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) to[i] = Bf16ToF32(from[i]);
+  });
+}
+
 // dx = [dx +] the gradient of the input of a norm; in place allowed unless `accumulate`.
 void NormBackward(const Env& env, float* dx, const float* dy, const float* x, int64_t rows, const Weight& w,
                   const Weight& grad, double eps, bool accumulate, int64_t lddy = 0) {
@@ -77,17 +98,20 @@ void Transformer::Embed(const Env& env, const Step& step, float* x) const {
 }
 
 void Transformer::Block(const Env& env, const BlockParams& p, const Step& step, int64_t layer, const int32_t* positions,
-                        const float* x0, float* x1, float* x2, BlockSaved* saved) const {
+                        float* x0, float* x1, float* x2, BlockSaved* saved) const {
   ArenaScope scope(env.arena);
+  const bool bf16 = saved && env.compute == Compute::kFp8;
   const int64_t t = step.tokens(), d = config_.hidden_size;
   float* normed = env.arena.Take<float>(t * d);
   float* y = env.arena.Take<float>(t * d);
   if (env.training) env.training->layer = layer;
 
   env.Watch({"input_layernorm", "input"}, x0, t, d);
+  if (bf16) saved->in_bf16 = KeepBf16(env, x0, t * d);
   env.Norm(normed, x0, t, p.input_layernorm, config_.rms_norm_eps);
   MlaForward(env, config_, p.self_attn, rope_, step, layer, positions, normed, y, saved ? &saved->self_attn : nullptr);
   Add(env, x1, x0, y, t * d);
+  if (bf16) saved->mid_bf16 = KeepBf16(env, x1, t * d);
 
   env.Norm(normed, x1, t, p.post_attention_layernorm, config_.rms_norm_eps);
   if (p.is_moe) {
@@ -96,23 +120,25 @@ void Transformer::Block(const Env& env, const BlockParams& p, const Step& step, 
     MlpForward(env, p.mlp, normed, t, y, saved ? &saved->mlp : nullptr);
   }
   Add(env, x2, x1, y, t * d);
-  if (saved) {
+  if (saved && !bf16) {
     saved->in = x0;
     saved->mid = x1;
   }
 }
 
 float* Transformer::BlockOnTape(const Env& env, const BlockParams& p, const Step& step, int64_t layer,
-                                const int32_t* positions, Recompute recompute, const float* x0,
-                                BlockSaved* saved) const {
+                                const int32_t* positions, Recompute recompute, float* x0, BlockSaved* saved) const {
   const int64_t n = step.tokens() * config_.hidden_size;
-  float* x2 = env.Keep<float>(n);
+  const bool bf16 = env.compute == Compute::kFp8, whole = recompute == Recompute::kFull;
+  const uint16_t* in = bf16 && whole ? KeepBf16(env, x0, n) : nullptr;
+  float* x2 = bf16 ? x0 : env.Keep<float>(n);
   ArenaScope dropped(env.training->tape);
-  float* x1 = env.Keep<float>(n);
+  float* x1 = bf16 ? x0 : env.Keep<float>(n);
   Block(env, p, step, layer, positions, x0, x1, x2, saved);
-  if (recompute == Recompute::kFull) {
+  if (whole) {
     *saved = BlockSaved();
-    saved->in = x0;
+    saved->in = bf16 ? nullptr : x0;
+    saved->in_bf16 = in;
   } else {
     dropped.Keep();
   }
@@ -127,26 +153,37 @@ void Transformer::BlockBackward(const Env& env, const BlockParams& p, const Bloc
   env.training->layer = layer;
   const int64_t t = step.tokens(), d = config_.hidden_size;
   BlockSaved saved = given;
+  const bool bf16 = env.compute == Compute::kFp8;
+  float* stream = bf16 ? env.arena.Take<float>(t * d) : nullptr;  // before attention or feed-forward
   if (recompute == Recompute::kFull) {
     const bool was = std::exchange(env.training->recomputing, true);
-    BlockOnTape(env, p, step, layer, positions, Recompute::kPaper, given.in, &saved);
+    float* in = bf16 ? stream : const_cast<float*>(given.in);  // a block of float32 leaves it as it is
+    if (bf16) Widen(env, stream, given.in_bf16, t * d);
+    BlockOnTape(env, p, step, layer, positions, Recompute::kPaper, in, &saved);
     env.training->recomputing = was;
   }
+  const auto before = [&](const float* kept, const uint16_t* kept_bf16) {
+    if (!bf16) return kept;
+    Widen(env, stream, kept_bf16, t * d);
+    return static_cast<const float*>(stream);
+  };
   float* normed = env.arena.Take<float>(t * d);
   float* dnormed = env.arena.Take<float>(t * d);
 
-  env.Norm(normed, saved.mid, t, p.post_attention_layernorm, config_.rms_norm_eps);
+  const float* mid = before(saved.mid, saved.mid_bf16);
+  env.Norm(normed, mid, t, p.post_attention_layernorm, config_.rms_norm_eps);
   if (p.is_moe) {
     MoeBackward(env, config_, p.moe, g.moe, *exchange_, saved.moe, normed, dx, t, dnormed);
   } else {
     MlpBackward(env, p.mlp, g.mlp, saved.mlp, normed, dx, t, dnormed);
   }
-  NormBackward(env, dx, dnormed, saved.mid, t, p.post_attention_layernorm, g.post_attention_layernorm,
-               config_.rms_norm_eps, true);
+  NormBackward(env, dx, dnormed, mid, t, p.post_attention_layernorm, g.post_attention_layernorm, config_.rms_norm_eps,
+               true);
 
-  env.Norm(normed, saved.in, t, p.input_layernorm, config_.rms_norm_eps);
+  const float* in = before(saved.in, saved.in_bf16);
+  env.Norm(normed, in, t, p.input_layernorm, config_.rms_norm_eps);
   MlaBackward(env, config_, p.self_attn, g.self_attn, rope_, step, positions, saved.self_attn, normed, dx, dnormed);
-  NormBackward(env, dx, dnormed, saved.in, t, p.input_layernorm, g.input_layernorm, config_.rms_norm_eps, true);
+  NormBackward(env, dx, dnormed, in, t, p.input_layernorm, g.input_layernorm, config_.rms_norm_eps, true);
 }
 
 void Transformer::Forward(const Env& env, const Step& step, float* hidden) const {

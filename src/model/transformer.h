@@ -16,7 +16,8 @@ namespace fathom::model {
 // What the backward pass needs of a block's forward pass. kFull keeps the input only and runs the block again.
 struct BlockSaved {
   const float* in = nullptr;   // (T, d) the residual stream before the block,
-  const float* mid = nullptr;  // and between attention and feed-forward
+  const float* mid = nullptr;  // and between attention and feed-forward. Null with kFp8, which has it in bf16:
+  const uint16_t *in_bf16 = nullptr, *mid_bf16 = nullptr;
   MlaSaved self_attn;
   GatedSaved mlp;
   MoeSaved moe;
@@ -89,12 +90,13 @@ class Transformer {
   // joined (rows, [enorm(embedding), hnorm(hidden)]).
   void MtpJoin(const Env& env, const MtpParams& params, int64_t rows, const float* embedding, const float* hidden,
                float* joined) const;
-  // x1 = x0 + attention(norm(x0)), x2 = x1 + feed-forward(norm(x1)); they may be one buffer unless `saved`.
+  // x1 = x0 + attention(norm(x0)), x2 = x1 + feed-forward(norm(x1)); they may be one buffer unless `saved`. Training
+  // with kFp8: one buffer, which is rounded to bf16 where it is kept.
   void Block(const Env& env, const BlockParams& params, const Step& step, int64_t layer, const int32_t* positions,
-             const float* x0, float* x1, float* x2, BlockSaved* saved) const;
-  // As a training step runs it: x1, x2 and the rest on the tape, or with kFull only x2.
+             float* x0, float* x1, float* x2, BlockSaved* saved) const;
+  // As a training step runs it: x1, x2 and the rest on the tape, or with kFull only x2. kFp8: x2 is x0.
   float* BlockOnTape(const Env& env, const BlockParams& params, const Step& step, int64_t layer,
-                     const int32_t* positions, Recompute recompute, const float* x0, BlockSaved* saved) const;
+                     const int32_t* positions, Recompute recompute, float* x0, BlockSaved* saved) const;
   // dx (T, d): the gradient of x2, becomes that of x0.
   void BlockBackward(const Env& env, const BlockParams& params, const BlockParams& grads, const Step& step,
                      int64_t layer, const int32_t* positions, Recompute recompute, const BlockSaved& saved,

@@ -20,7 +20,9 @@ constexpr size_t kMaxMarks = 200;
 constexpr size_t kMaxLoadMaps = 12;
 constexpr size_t kMaxLines = 8;  // lines of a chart that can be told apart
 
-constexpr std::array<std::string_view, 17> kScalars = {"tokens",
+constexpr std::array<std::string_view, 19> kScalars = {"fp8/dy_error_1x128",
+                                                       "fp8/dy_error_128x128",
+                                                       "tokens",
                                                        "loss",
                                                        "mtp_acceptance",
                                                        "balance_loss",
@@ -289,6 +291,12 @@ Section TrainingReport::LossSection() const {
   }
   AddCurve(norm, Find("grad_norm"), "", true);
   section.charts.push_back(norm);
+
+  LineChart errors = Chart("FP8: what quantising activation gradients changes, relative norm", "share");
+  errors.zero = true;
+  AddCurve(errors, Find("fp8/dy_error_1x128"), "tiles of 1x128", false);
+  AddCurve(errors, Find("fp8/dy_error_128x128"), "blocks of 128x128", false);
+  section.charts.push_back(errors);
   return section;
 }
 

@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
     cli::AddTokenizerCommand(app, exit_code);
     cli::AddTrainCommand(app, exit_code);
     cli::AddCompareCommand(app, exit_code);
+    cli::AddCorpusCommand(app, exit_code);
     cli::AddBenchCommand(app, exit_code);
     try {
       app.parse(argc, argv);

@@ -8,7 +8,7 @@ set(FATHOM_LAYERS
   "L3:model data corpus"
   "L4:checkpoint parallel"
   "L5:train engine"
-  "L6:posttrain eval server"
+  "L6:posttrain eval plan server"
   "L7:cli")
 
 # fathom_folder(core SOURCES a.cpp b.cpp DEPENDS io PACKAGES fmt::fmt)

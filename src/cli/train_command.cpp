@@ -33,7 +33,8 @@ std::string StepLine(const nlohmann::json& row, int64_t step, int64_t steps, dou
   if (row.contains("skipped")) {
     return fmt::format("step {}/{}  skipped: {}", step, steps, row["skipped"].get<std::string>());
   }
-  std::string line = fmt::format("step {}/{}  loss {:.4f}", step, steps, row["loss"].get<double>());
+  std::string line = row.contains("stage") ? row["stage"].get<std::string>() + " " : "";
+  line += fmt::format("step {}/{}  loss {:.4f}", step, steps, row["loss"].get<double>());
   if (row.contains("mtp_loss")) {
     line += "  mtp";
     for (const auto& loss : row["mtp_loss"]) line += fmt::format(" {:.4f}", loss.get<double>());

@@ -17,13 +17,17 @@
 #include "kernels/peak.h"
 #include "model/config.h"
 #include "report/training_report.h"
+#include "tokenizer/chat_template.h"
 #include "tokenizer/model_files.h"
+#include "train/corpus_size.h"
 #include "train/export_model.h"
 #include "train/flops.h"
 #include "train/memory_check.h"
 #include "train/optimizer.h"
 #include "train/run_log.h"
 #include "train/run_state.h"
+#include "train/stage_run.h"
+#include "train/stages.h"
 #include "train/step.h"
 
 namespace fathom::train {
@@ -47,7 +51,8 @@ model::TrainSequences SequencesOf(const data::Batch& batch) {
           .sequences = batch.sequences,
           .length = batch.length,
           .isolate = batch.isolate_documents,
-          .starts = batch.starts};
+          .starts = batch.starts,
+          .learned = batch.learned};
 }
 
 // Adds the time until its end to a sum.
@@ -76,6 +81,7 @@ void Remember(std::vector<double>& recent, double value) {
 // What a run begins with: configuration, tokenizer and, for `from`, the checkpoint.
 struct Origin {
   std::optional<checkpoint::Checkpoint> checkpoint;
+  model::ModelConfig beginning;  // before the recipe's own keys of the model
   model::ModelConfig config;
   std::string tokenizer_path;
   tokenizer::ModelText text;
@@ -102,6 +108,8 @@ Origin OpenOrigin(const Recipe& recipe, const RunEvents& events) {
     config = std::move(parsed.config);
   }
   if (recipe.model.init_std) config.initializer_range = *recipe.model.init_std;
+  model::ModelConfig beginning = config;
+  ApplyModelKeys(recipe.model, config);
   // What is exported is in the run's precision, whatever the origin was in.
   config = checkpoint::WithPrecision(config, StoredAs(ExportTypeOf(recipe)));
   if (recipe.data.sequence_length > config.max_position_embeddings) {
@@ -117,7 +125,19 @@ Origin OpenOrigin(const Recipe& recipe, const RunEvents& events) {
                 fmt::format("at most {} (vocab_size of the model)", config.vocab_size));
   }
   config.bos_token_id = text.tokenizer.bos_id() ? static_cast<int64_t>(*text.tokenizer.bos_id()) : config.bos_token_id;
-  return {std::move(from), std::move(config), path, std::move(text)};
+  return {std::move(from), std::move(beginning), std::move(config), path, std::move(text)};
+}
+
+// Conversations without a named template are rendered by the model's own.
+data::DataOptions DataOf(const Recipe& recipe, const tokenizer::ModelText& text) {
+  data::DataOptions options = recipe.data;
+  if (!data::HasChat(options)) return options;
+  std::optional<std::string> named;
+  if (!options.chat_template.empty()) named = options.chat_template;
+  const Result<tokenizer::ChatTemplate> found = tokenizer::ChooseChatTemplate(named, text.chat_template);
+  if (!found) throw found.error();
+  options.chat_template = tokenizer::Name(found.Value());
+  return options;
 }
 
 // tokenizer.json and what belongs to it, for the exported model.
@@ -134,25 +154,6 @@ std::vector<std::pair<std::string, std::string>> TokenizerFiles(const std::strin
   return files;
 }
 
-// Makes the run's directory, or takes it as it is; what a killed run was writing in it goes.
-void PrepareDirectory(const fs::path& dir, bool resume) {
-  std::error_code error;
-  if (fs::exists(dir, error) && !fs::is_directory(dir, error))
-    throw Error(dir.string() + " is a file", "", "a directory for the run", "give --out another name");
-  if (!resume && fs::exists(dir, error) && !fs::is_empty(dir, error)) {
-    throw Error(dir.string() + " is not empty",
-                fmt::format("{} in it", fs::directory_iterator(dir)->path().filename().string()),
-                "a new or empty directory for a new run", "--resume goes on with the run that is there");
-  }
-  fs::create_directories(dir, error);
-  if (error) throw io::FileError("cannot make the directory " + dir.string(), dir.string(), error.value());
-  std::vector<fs::path> left;
-  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
-    if (io::IsTemporaryName(it->path().filename().string())) left.push_back(it->path());
-  }
-  for (const fs::path& path : left) fs::remove_all(path, error);
-}
-
 constexpr char kProvenance[] = "training.json";  // in an exported model: of which step it is
 
 std::string Provenance(const RunState& state) {
@@ -162,12 +163,13 @@ std::string Provenance(const RunState& state) {
 class Run {
  public:
   Run(Context& ctx, const Recipe& recipe, const std::string& out_dir, const RunEvents& events, Origin origin,
-      int64_t available)
+      const StagePlace* place, int64_t available)
       : ctx_(ctx),
         recipe_(recipe),
         dir_(out_dir),
         events_(events),
         origin_(std::move(origin)),
+        place_(place),
         available_(available),
         schedule_(recipe),
         store_(origin_.config, PolicyOf(recipe)),
@@ -184,10 +186,12 @@ class Run {
     if (events_.on_warning) events_.on_warning(line);
   }
   bool Load();
+  void LoadStageBefore();
   void Begin(bool resume, bool loaded);
   bool AtEnd() const;
   bool Exported() const;
-  int64_t StepsInAll() const;
+  int64_t StepsInAll(int64_t* tokens_in_all) const;
+  void SayEpochs(int64_t tokens) const;
   void Step();
   std::string BadStep(const StepResult& result, double norm) const;
   std::string NonFiniteWeight() const;
@@ -208,7 +212,8 @@ class Run {
   fs::path dir_;
   const RunEvents& events_;
   Origin origin_;
-  int64_t available_;  // bytes of memory that were free before the store was made
+  const StagePlace* place_;  // null: a run without stages
+  int64_t available_;        // bytes of memory that were free before the store was made
   StepSchedule schedule_;
   ParamStore store_;
   kernels::ArithmeticMeter meter_;
@@ -225,27 +230,35 @@ class Run {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
-// The step at which the run ends, by steps or by tokens. Past kCounted steps the batch size is taken as constant.
-int64_t Run::StepsInAll() const {
+// The step at which the run ends, by steps or by tokens, and the tokens seen then. Past kCounted steps the batch size
+// is taken as constant.
+int64_t Run::StepsInAll(int64_t* tokens_in_all) const {
   constexpr int64_t kCounted = 1 << 20;
   const int64_t by_steps = recipe_.train.steps > 0 ? recipe_.train.steps : INT64_MAX;
-  if (recipe_.train.tokens == 0) return by_steps;
+  const int64_t by_tokens = recipe_.train.tokens > 0 ? recipe_.train.tokens : INT64_MAX;
   int64_t steps = state_.step, tokens = state_.tokens;
-  while (tokens < recipe_.train.tokens && steps < by_steps && steps - state_.step < kCounted) {
+  while (tokens < by_tokens && steps < by_steps && steps - state_.step < kCounted) {
     tokens += schedule_.At(tokens).tokens;
     ++steps;
   }
-  if (tokens < recipe_.train.tokens) {
-    const int64_t a_step = schedule_.At(tokens).tokens;
-    steps += (recipe_.train.tokens - tokens + a_step - 1) / a_step;
-  }
-  return std::min(steps, by_steps);
+  const int64_t a_step = schedule_.At(tokens).tokens;
+  int64_t more = std::max<int64_t>(0, by_steps - steps);
+  if (by_tokens != INT64_MAX) more = std::min(more, std::max<int64_t>(0, by_tokens - tokens + a_step - 1) / a_step);
+  *tokens_in_all = tokens + more * a_step;
+  return steps + more;
 }
 
-bool Run::AtEnd() const {
-  return (recipe_.train.steps > 0 && state_.step >= recipe_.train.steps) ||
-         (recipe_.train.tokens > 0 && state_.tokens >= recipe_.train.tokens);
+void Run::SayEpochs(int64_t tokens) const {
+  constexpr double kSaid = 1.2;  // it is an estimate
+  const CorpusEstimate corpus = EstimateCorpus(recipe_.data, origin_.text.tokenizer, tokens);
+  if (corpus.epochs < kSaid) return;
+  Warn(
+      fmt::format("the corpus is small for this recipe: {} has about {:.3g} tokens, of {} tokens in all it is read for "
+                  "{:.1f} epochs",
+                  corpus.source, corpus.tokens, tokens, corpus.epochs));
 }
+
+bool Run::AtEnd() const { return train::AtEnd(recipe_, state_.step, state_.tokens); }
 
 // Reads the newest checkpoint, if there is one.
 bool Run::Load() {
@@ -269,16 +282,31 @@ bool Run::Load() {
   return true;
 }
 
+// The last state of the stage before, whatever it was saved for: its counters but for the optimizer's begin anew.
+void Run::LoadStageBefore() {
+  const std::optional<LoadedState> loaded = LoadNewestRunState(place_->before, place_->before_config, store_, ctx_);
+  if (!loaded) {
+    throw Error(place_->before + " has no checkpoint to go on from", "", "the last state of the stage before",
+                "--resume with that stage's folder as it was, or begin the run again");
+  }
+  for (const std::string& w : loaded->warnings) Warn(w);
+  state_.optimizer_steps = loaded->state.optimizer_steps;
+  Info(fmt::format("weights and moments of {}, step {}", loaded->path, loaded->state.step));
+}
+
 // Everything is checked before the first file is written: a run that is refused leaves its directory empty.
 void Run::Begin(bool resume, bool loaded) {
   const auto on_notice = [this](const data::Notice& notice) { Warn(data::ToString(notice)); };
-  stream_ = std::make_unique<data::BatchStream>(recipe_.data, origin_.text.tokenizer, data::Split::kTrain, on_notice);
+  const data::DataOptions data = DataOf(recipe_, origin_.text);
+  stream_ = std::make_unique<data::BatchStream>(data, origin_.text.tokenizer, data::Split::kTrain, on_notice);
   if (recipe_.validation.every > 0) {
     validation_ =
-        std::make_unique<data::BatchStream>(recipe_.data, origin_.text.tokenizer, data::Split::kValidation, on_notice);
+        std::make_unique<data::BatchStream>(data, origin_.text.tokenizer, data::Split::kValidation, on_notice);
   }
   if (loaded) {
     stream_->Restore(state_.data_cursor);
+  } else if (place_ && !place_->before.empty()) {
+    LoadStageBefore();
   } else if (origin_.checkpoint) {
     store_.Assign(ctx_, origin_.checkpoint->params());
     Info(fmt::format("weights of {}", recipe_.model.from));
@@ -303,7 +331,9 @@ void Run::Begin(bool resume, bool loaded) {
   io::WriteFileAtomically(Path("recipe.toml"), state_.recipe_toml);
   log_ = std::make_unique<RunLog>(dir_.string(), state_.step, resume, recipe_.log.tensorboard);
   flops_per_token_ = TrainFlopsPerToken(origin_.config, length);
-  steps_in_all_ = StepsInAll();
+  int64_t tokens_in_all = 0;
+  steps_in_all_ = StepsInAll(&tokens_in_all);
+  if (!loaded) SayEpochs(tokens_in_all);
   for (int i = 0; i < 5; ++i) meter_.Piece();
 }
 
@@ -440,6 +470,7 @@ void Run::Step() {
   figures.result = &result;
   figures.with_load = state_.step % recipe_.log.load_every == 0 || AtEnd();
   json row = MetricsRow(figures, store_);
+  if (place_) row["stage"] = place_->name;
   if (validation_ && (state_.step % recipe_.validation.every == 0 || AtEnd())) Validate(row);
   const Timed logging(seconds_.logging);
   log_->Write(row);
@@ -553,15 +584,45 @@ RunResult Run::Execute(bool resume) {
 
 }  // namespace
 
-RunResult RunTraining(Context& ctx, const Recipe& recipe, const std::string& out_dir, bool resume,
-                      const RunEvents& events) {
+void PrepareDirectory(const std::string& folder, bool resume) {
+  const fs::path dir = folder;
+  std::error_code error;
+  if (fs::exists(dir, error) && !fs::is_directory(dir, error))
+    throw Error(dir.string() + " is a file", "", "a directory for the run", "give --out another name");
+  if (!resume && fs::exists(dir, error) && !fs::is_empty(dir, error)) {
+    throw Error(dir.string() + " is not empty",
+                fmt::format("{} in it", fs::directory_iterator(dir)->path().filename().string()),
+                "a new or empty directory for a new run", "--resume goes on with the run that is there");
+  }
+  fs::create_directories(dir, error);
+  if (error) throw io::FileError("cannot make the directory " + dir.string(), dir.string(), error.value());
+  std::vector<fs::path> left;
+  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
+    if (io::IsTemporaryName(it->path().filename().string())) left.push_back(it->path());
+  }
+  for (const fs::path& path : left) fs::remove_all(path, error);
+}
+
+bool AtEnd(const Recipe& recipe, int64_t step, int64_t tokens) {
+  return (recipe.train.steps > 0 && step >= recipe.train.steps) ||
+         (recipe.train.tokens > 0 && tokens >= recipe.train.tokens);
+}
+
+model::ModelConfig CheckBeginning(const Recipe& recipe) {
+  const Origin origin = OpenOrigin(recipe, {.on_info = {}, .on_warning = {}, .on_step = {}, .should_stop = {}});
+  CheckStateMemory(recipe, origin.config, AvailableMemory());
+  return origin.beginning;
+}
+
+RunResult RunStage(Context& ctx, const Recipe& recipe, const std::string& out_dir, bool resume, const RunEvents& events,
+                   const StagePlace* place) {
   train::Validate(recipe);
   if (!resume) PrepareDirectory(out_dir, false);  // before the time that opening takes
   Origin origin = OpenOrigin(recipe, events);
   const int64_t available = AvailableMemory();
   CheckStateMemory(recipe, origin.config, available);
   PrepareDirectory(out_dir, true);
-  return Run(ctx, recipe, out_dir, events, std::move(origin), available).Execute(resume);
+  return Run(ctx, recipe, out_dir, events, std::move(origin), place, available).Execute(resume);
 }
 
 }  // namespace fathom::train

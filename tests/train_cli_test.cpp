@@ -176,8 +176,8 @@ TEST_F(TrainCli, AnOlderExportIsReplaced) {
 
 TEST_F(TrainCli, ThreadsAndRecomputationDoNotShow) {
   const std::string few = "--set train.steps=6 ";
-  for (const std::string precision : {"--set train.precision=bf16 ", "--set train.precision=fp32 "}) {
-    const std::string name = precision.substr(precision.size() - 5, 4);
+  for (const std::string name : {"bf16", "fp32", "fp8"}) {
+    const std::string precision = "--set train.precision=" + name + " ";
     ExpectTrains(name, few + precision);
     for (const std::string threads : {"1", "3"}) {
       ExpectTrains(name + threads, few + precision + "--threads " + threads);
@@ -230,6 +230,35 @@ TEST_F(TrainCli, AveragesAndSmallMoments) {
   EXPECT_TRUE(Slurp(At("cut/final-ema/model.safetensors")) == ema);
   ExpectTrains("wide", flags + " --set train.optimizer_moments=fp32");
   EXPECT_FALSE(Slurp(At("wide/final/model.safetensors")) == Slurp(At("whole/final/model.safetensors")));
+}
+
+TEST_F(TrainCli, Fp8) {
+  const std::string flags = "--set train.precision=fp8 --set train.steps=8 --set log.load_every=4";
+  ExpectSays(Train("whole", flags), 0, {"fp8 on", "moments in bf16", "of bf16's"});
+  // Resumed at step 5, by way of a stop, with another number of threads.
+  ExpectTrains("cut", flags + " --set train.steps=5");
+  ExpectTrains("cut", flags + " --resume --threads 1");
+  ExpectSameRun("whole", "cut");
+  const std::vector<json> rows = Rows("whole");
+  for (size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i].contains("fp8/dy_error_1x128"), i % 4 == 3);
+    if (i % 4 != 3) continue;
+    EXPECT_GT(rows[i]["fp8/dy_error_1x128"], 0x1p-6);
+    EXPECT_LT(rows[i]["fp8/dy_error_1x128"], rows[i]["fp8/dy_error_128x128"]);
+  }
+  ExpectTrains("blocks", flags + " --set train.fp8_gradient_tiles=128x128");
+  EXPECT_NE(Rows("blocks").back()["loss"], rows.back()["loss"]);
+  ExpectSays(Train("no", "--set train.fp8_gradient_tiles=128x128"), 1,
+             {"train.fp8_gradient_tiles and train.precision contradict each other", "\"bf16\""});
+
+  // The release's layout, or another.
+  const std::string binary = FATHOM_BINARY;
+  ExpectSays(Shell(binary + " inspect " + At("whole/final") + " --scan"), 0, {"FP8 E4M3 in 128x128 blocks"});
+  ExpectTrains("wide", flags + " --set checkpoint.export_dtype=bf16");
+  ExpectSays(Shell(binary + " inspect " + At("wide/final") + " --scan"), 0, {"bfloat16"});
+  EXPECT_LT(Slurp(At("whole/final/model.safetensors")).size(), Slurp(At("wide/final/model.safetensors")).size());
+  for (const char* kind : {"whole", "wide"})
+    ExpectSays(Shell(binary + " generate " + At(std::string(kind) + "/final") + " --prompt Alice -n 3"), 0, {});
 }
 
 TEST_F(TrainCli, ValidationIsTheSameEachTimeAndTouchesNothing) {

@@ -251,7 +251,7 @@ std::vector<Named> Tables() {
 TEST(Fp8Tiles, ValuesAsBf16) {
   constexpr int64_t kN = 300;
   for (const Named& t : Tables()) {
-    if (!t.tiles->quantize_bf16) continue;
+    if (!t.tiles->quantize_rows_bf16) continue;
     for (const bool ue8m0 : {false, true}) {
       for (uint64_t seed = 0; seed < 40; ++seed) {
         const std::vector<float> x = Awkward(40, kN, seed);
@@ -260,7 +260,18 @@ TEST(Fp8Tiles, ValuesAsBf16) {
         for (int64_t row = 0; row < 40; ++row) {
           std::vector<uint8_t> codes(kN);
           reference::QuantizeRow(codes.data(), want_scales.data(), x.data() + row * kN, kN, ue8m0, kFp8TrainingFloor);
-          t.tiles->quantize_bf16(halves.data(), scales.data(), x.data() + row * kN, kN, ue8m0, kFp8TrainingFloor);
+          // Beside some rows more, which are groups and their rest.
+          std::vector<const float*> rows;
+          for (int64_t r = row; r < std::min<int64_t>(row + 21, 40); ++r) rows.push_back(x.data() + r * kN);
+          const int64_t count = static_cast<int64_t>(rows.size());
+          std::vector<float> all_scales(static_cast<size_t>(3 * count));
+          std::vector<uint16_t> all(static_cast<size_t>(count * (kN + 3)));
+          t.tiles->quantize_rows_bf16(
+              {all.data(), kN + 3, all_scales.data(), count, rows.data(), count, kN, ue8m0, kFp8TrainingFloor});
+          std::copy_n(all.begin(), kN, halves.begin());
+          for (int64_t i = 0; i < 3; ++i) {
+            scales[static_cast<size_t>(i)] = all_scales[static_cast<size_t>(i * count)];
+          }
           for (size_t i = 0; i < kN; ++i) {
             want[i] = E4M3ToF32(codes[i]) + 0.0f;  // -0 may be 0
             got[i] = Bf16ToF32(halves[i]) + 0.0f;

@@ -85,8 +85,7 @@ BlockTerm InputTerm(const void* source, int64_t i) {
   if (!t.codes) return t;
   t.a_blocks = term.dy_blocks;
   t.ue8m0 = term.w.ue8m0;
-  t.b_scale = term.w.scale + term.w.row0 / kFp8Block * term.w.scale_cols();
-  t.ld_b_scale = term.w.scale_cols();
+  t.weight = &term.w;
   return t;
 }
 

@@ -208,12 +208,6 @@ BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks, int64_t row_step, int64_
   return cut;
 }
 
-// 128x1 tiles are made by way of 1x128 tiles, along the rows and along the columns of C.
-static BlockCut Cut(const BlockJob& job, int64_t tasks) {
-  const bool tiles = job.scaled && job.a_turned;
-  return tiles ? CutBlocks(job.m, job.n, tasks, kFp8Block, kFp8Block) : CutBlocks(job.m, job.n, tasks);
-}
-
 bool FitsBf16(int64_t k) { return k <= kDepthBytes / 2; }
 
 int64_t BlockScratch() { return std::max(static_cast<int64_t>(sizeof(Workspace)), ScaledScratch()); }
@@ -263,6 +257,24 @@ void RunBlock(const Tiles& tiles, std::span<const BlockJob> jobs, const BlockCut
   }
 }
 
+namespace {
+
+// Jobs with the same A, such as gate_proj and up_proj.
+bool SameA(const BlockJob& x, const BlockJob& y) {
+  if (!x.scaled || !y.scaled || !x.b_turned || !y.b_turned || x.m != y.m || x.k != y.k || x.bf16 != y.bf16)
+    return false;
+  const BlockTerm s = x.term(x.source, 0), t = y.term(y.source, 0);
+  return s.a.data == t.a.data && s.a.rows == t.a.rows && s.a.ld == t.a.ld && s.codes == t.codes && s.ue8m0 == t.ue8m0;
+}
+
+// 128x1 tiles are made by way of 1x128 tiles, along the rows and along the columns of C.
+BlockCut Cut(const BlockJob& job, int64_t tasks) {
+  const bool tiles = job.scaled && job.a_turned;
+  return tiles ? CutBlocks(job.m, job.n, tasks, kFp8Block, kFp8Block) : CutBlocks(job.m, job.n, tasks);
+}
+
+}  // namespace
+
 void RunBlocks(const Tiles& tiles, Context& ctx, Arena& scratch, const BlockCall& call) {
   struct Plan {
     int64_t first_job, jobs;
@@ -289,6 +301,11 @@ void RunBlocks(const Tiles& tiles, Context& ctx, Arena& scratch, const BlockCall
       if (rows > kBlockRows) break;
       plan->cut.rows = std::max(plan->cut.rows, jobs[i].m);
       ++plan->jobs;
+    }
+    while (plan->cut.n_blocks == 1 && i < job_count && SameA(jobs[i - 1], jobs[i]) &&
+           Cut(jobs[i], wanted).n_blocks == 1) {
+      ++plan->jobs;
+      ++i;
     }
     tasks += plan->cut.tasks();
   }

@@ -31,11 +31,10 @@ struct BlockTerm {
   BlockOperand a, b;
   int64_t k = 0;
   bool round = false;  // float32 values of a and b to bf16
-  // Of a scaled job: a is quantised, in 1x128 tiles along k (or in blocks of 128 x 128), b are codes whose scale at
-  // (j, c) is b_scale[j / 128 * ld_b_scale + c / 128]. Of one with A turned: a and b are quantised in 128x1 tiles.
+  // Of a scaled job: a is quantised, in 1x128 tiles along k (or in blocks of 128 x 128), b are the codes of `weight`.
+  // Of one with A turned: a and b are quantised in 128x1 tiles.
   bool codes = false, a_blocks = false, ue8m0 = false;
-  const float* b_scale = nullptr;
-  int64_t ld_b_scale = 0;
+  const Weight* weight = nullptr;
 };
 
 struct BlockJob {
@@ -76,7 +75,8 @@ BlockCut CutBlocks(int64_t m, int64_t n, int64_t tasks, int64_t row_step = kRowS
 
 // Scratch of a task, aligned to 64 bytes.
 int64_t BlockScratch();
-// Several jobs: of the same B, none with more rows than the cut's one block; their rows come to no more than 512.
+// Several jobs: of the same B, none with more rows than the cut's one block, their rows come to no more than 512; or
+// scaled ones of the same A and m, with B turned and one block of columns.
 void RunBlock(const Tiles& tiles, std::span<const BlockJob> jobs, const BlockCut& cut, int64_t task,
               std::byte* scratch);
 

@@ -17,11 +17,13 @@ void ConvertRow(const Tiles& tiles, const LinearInput& in, int64_t row, int64_t 
                 float* out32, float* scales) {
   const float* x = in.x + (in.x_rows ? in.x_rows[row] : row) * in.ldx + begin;
   switch (in.arithmetic) {
-    case Arithmetic::kCodes: {
-      tiles.quantize(nullptr, out32, scales, x, n, in.ue8m0, in.floor);
-      if (in.bf16) tiles.round_bf16(out16, out32, n);  // exact
+    case Arithmetic::kCodes:
+      if (in.bf16) {
+        tiles.quantize_rows_bf16({out16, 0, scales, 1, &x, 1, n, in.ue8m0, in.floor});
+      } else {
+        tiles.quantize(nullptr, out32, scales, x, n, in.ue8m0, in.floor);
+      }
       return;
-    }
     case Arithmetic::kRounded:
       if (in.bf16) {
         tiles.round_bf16(out16, x, n);

@@ -49,25 +49,31 @@ float BlockScale(const Tiles& tiles, const BlockJob& job, const BlockTerm& term,
   return Fp8Scale(amax, term.ue8m0, kFp8TrainingFloor);
 }
 
-// n values of a row of a as they are multiplied. Its scales go to scale[0], scale[kBlockRows] and so on.
-void PackRow(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, int64_t r, int64_t begin, int64_t end,
-             std::byte* out, float* scale) {
-  const float* x = reinterpret_cast<const float*>(term.a.At(r, begin));
+// Values [begin, end) of rows [row, row + count) of a as they are multiplied, and their scales.
+void PackGroup(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, int64_t row, int64_t count,
+               int64_t begin, int64_t end, const PackedA& to, int64_t to_row, int64_t at, float* scale) {
   const int64_t n = end - begin, pieces = CeilDiv(n, kSumCutCodes);
-  float* floats = reinterpret_cast<float*>(out);
-  uint16_t* halves = reinterpret_cast<uint16_t*>(out);
-  float scales[kPieces];
-  std::fill_n(scales, kPieces, 1.0f);
-  if (!term.codes) {
-    job.bf16 ? tiles.round_bf16(halves, x, n)
-             : FloatRow(tiles, floats, term.a.At(r, begin), DType::kF32, term.round, n);
-  } else if (job.bf16) {
-    tiles.quantize_bf16(halves, scales, x, n, term.ue8m0, kFp8TrainingFloor);
-  } else {
-    tiles.quantize(nullptr, floats, scales, x, n, term.ue8m0, kFp8TrainingFloor);
+  const float* rows[kLanes];
+  for (int64_t r = 0; r < count; ++r) rows[r] = reinterpret_cast<const float*>(term.a.At(row + r, begin));
+  if (term.codes && job.bf16) {
+    tiles.quantize_rows_bf16({reinterpret_cast<uint16_t*>(to.At(to_row, at)), to.ld, scale, kBlockRows, rows, count, n,
+                              term.ue8m0, kFp8TrainingFloor});
   }
-  if (job.bf16 && n % 2 != 0) halves[n] = 0;
-  for (int64_t p = 0; p < pieces; ++p) scale[p * kBlockRows] = scales[p];
+  for (int64_t r = 0; r < count; ++r) {
+    float* floats = reinterpret_cast<float*>(to.At(to_row + r, at));
+    uint16_t* halves = reinterpret_cast<uint16_t*>(floats);
+    float scales[kPieces];
+    std::fill_n(scales, kPieces, 1.0f);
+    if (term.codes && !job.bf16) {
+      tiles.quantize(nullptr, floats, scales, rows[r], n, term.ue8m0, kFp8TrainingFloor);
+    } else if (!term.codes && job.bf16) {
+      tiles.round_bf16(halves, rows[r], n);
+    } else if (!term.codes) {
+      FloatRow(tiles, floats, reinterpret_cast<const std::byte*>(rows[r]), DType::kF32, term.round, n);
+    }
+    if (job.bf16 && n % 2 != 0) halves[n] = 0;
+    for (int64_t p = 0; p < pieces && !(term.codes && job.bf16); ++p) scale[p * kBlockRows + r] = scales[p];
+  }
 }
 
 // The same for rows of a that are quantised in blocks.
@@ -94,15 +100,15 @@ void PackBlocks(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, 
 
 void PackRows(const Tiles& tiles, const BlockJob& job, const Ranges& range, int64_t k, int64_t k_end, const PackedA& to,
               float* scale, float* values) {
-  constexpr int64_t kAhead = 4;
   ForTerms(job, k, k_end, [&](const BlockTerm& term, int64_t begin, int64_t end, int64_t at) {
     if (term.a_blocks) return PackBlocks(tiles, job, term, range, begin, end, to, at, scale, values);
-    for (int64_t r = 0; r < range.rows; ++r) {
-      if (r + kAhead < range.rows) {
-        const std::byte* next = term.a.At(range.row + r + kAhead, begin);
-        for (int64_t b = 0; b < (end - begin) * 4; b += kLine) __builtin_prefetch(next + b);
+    for (int64_t r = 0; r < range.rows; r += kLanes) {
+      for (int64_t next = r + kLanes; next < std::min(r + 2 * kLanes, range.rows); ++next) {
+        const std::byte* x = term.a.At(range.row + next, begin);
+        for (int64_t b = 0; b < (end - begin) * 4; b += kLine) __builtin_prefetch(x + b);
       }
-      PackRow(tiles, job, term, range.row + r, begin, end, to.At(r, at), scale + at / kSumCutCodes * kBlockRows + r);
+      PackGroup(tiles, job, term, range.row + r, std::min(kLanes, range.rows - r), begin, end, to, r, at,
+                scale + at / kSumCutCodes * kBlockRows + r);
     }
   });
 }
@@ -113,8 +119,9 @@ void PackWeights(const Tiles& tiles, const BlockJob& job, int64_t k, int64_t k_e
     ForPieces(begin, end, at, [&](int64_t piece, int64_t first, int64_t) {
       for (int64_t c = 0; c < RoundUp(n, kLanes); ++c) {
         const int64_t at_column = column + std::min(c, n - 1);
-        space->lane_scale[piece][c] =
-            term.codes ? term.b_scale[first / kFp8Block * term.ld_b_scale + at_column / kFp8Block] : 1.0f;
+        space->lane_scale[piece][c] = !term.codes    ? 1.0f
+                                      : job.b_turned ? term.weight->ScaleAt(at_column, first)
+                                                     : term.weight->ScaleAt(first, at_column);
       }
     });
     if (!job.bf16) {
@@ -129,6 +136,13 @@ void PackWeights(const Tiles& tiles, const BlockJob& job, int64_t k, int64_t k_e
       return;
     }
     uint16_t* out = reinterpret_cast<uint16_t*>(to.data) + at * kLanes;
+    if (job.b_turned) {
+      for (int64_t c = 0; c < n; c += kLanes, out += to.ld) {
+        const auto* w = reinterpret_cast<const uint8_t*>(term.b.At(column + c, begin));
+        tiles.turn_codes(out, w, term.b.ld, std::min(kLanes, n - c), end - begin);
+      }
+      return;
+    }
     if (!term.codes) {
       const auto* w = reinterpret_cast<const uint16_t*>(term.b.At(begin, column));
       return tiles.pair_rows(out, to.ld, w, term.b.ld, end - begin, n);
@@ -241,12 +255,13 @@ void RunScaledBlock(const Tiles& tiles, std::span<const BlockJob> jobs, const Bl
   const int64_t column = task % cut.n_blocks * cut.columns, columns = std::min(cut.columns, job.n - column);
   const int64_t row = task / cut.n_blocks * cut.rows;
   int64_t rows = 0;
+  const bool same_a = job.b_turned;  // the jobs share their A, else their B
   for (const BlockJob& j : jobs) {
     const int64_t height = std::min(cut.rows, j.m - row);
     if (j.k == 0) ZeroRows(j, {row, height, column, columns});
-    rows += height;
+    rows = same_a ? height : rows + height;
   }
-  FATHOM_CHECK(job.c_dtype == DType::kF32 && !job.b_turned);
+  FATHOM_CHECK(job.c_dtype == DType::kF32 && (!job.b_turned || job.bf16));
   const int64_t depth = Depth(job);
   const bool panels = InPanels(tiles, job);
   const int64_t group = (job.a_turned       ? kTurnedGroupPanels
@@ -267,6 +282,19 @@ void RunScaledBlock(const Tiles& tiles, std::span<const BlockJob> jobs, const Bl
   };
   for (int64_t k = 0; k < job.k; k += depth) {
     const int64_t k_end = std::min(k + depth, job.k);
+    if (same_a) {
+      const PackedA a{space->a, PackedLd(job, panels), panels, ElementSize(job)};
+      PackRows(tiles, job, {row, rows, column, columns}, k, k_end, a, space->row_scale[0], space->row);
+      for (const BlockJob& j : jobs) {
+        const int64_t stop = jobs.size() > 1 ? j.n : column + columns;
+        for (int64_t c = column; c < stop; c += group) {
+          const int64_t width = std::min(group, stop - c);
+          PackWeights(tiles, j, k, k_end, c, width, b, space);
+          MultiplyGroup(tiles, j, {row, rows, c, width}, a, b, k, k_end, space->row_scale[0], space);
+        }
+      }
+      continue;
+    }
     each([&](const BlockJob& j, int64_t height, const PackedA& a, float* scale) {
       const Ranges range{row, height, column, columns};
       if (j.a_turned) return PackTurnedRows(tiles, j, range, k, k_end, a, scale, space);

@@ -95,7 +95,16 @@ void Cut(const LinearInput& in, Plan* plan) {
 // Rows of x from which blocks are faster, for themselves and against the values of a row of W that are packed.
 constexpr int64_t kBlocksFrom = 128, kBlocksDepthPerRow = 3;
 
+// Rows of x from which products of FP8 codes are better quantised, packed and written by one task.
+constexpr int64_t kScaledFrom = 32;
+
+bool IsScaled(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
+  return args.compute == Compute::kFp8 && job.w.dtype == DType::kF8E4M3 && tiles.turn_codes && job.m >= kScaledFrom &&
+         job.y_dtype == DType::kF32 && !args.fixed_form;
+}
+
 bool IsBlocks(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
+  if (IsScaled(tiles, args, job)) return true;
   const bool bf16 = tiles.mul_bf16 && ArithmeticOf(args.compute, job.w.dtype) == Arithmetic::kRounded;
   // Where y is added to, blocks add to it what the other forms have summed before.
   return job.m >= std::max(kBlocksFrom, job.w.cols / kBlocksDepthPerRow) && !(args.fixed_form && job.accumulate) &&
@@ -114,6 +123,14 @@ BlockTerm BlocksTerm(const void* source, int64_t) {
   return t;
 }
 
+BlockTerm ScaledTerm(const void* source, int64_t) {
+  BlockTerm t = BlocksTerm<false>(source, 0);
+  t.codes = true;
+  t.weight = &static_cast<const LinearJob*>(source)->w;
+  t.ue8m0 = t.weight->ue8m0;
+  return t;
+}
+
 // An empty job where another form is taken.
 BlockJob BlocksJob(const Tiles& tiles, const void* source, int64_t i) {
   const LinearArgs& args = *static_cast<const LinearArgs*>(source);
@@ -127,10 +144,11 @@ BlockJob BlocksJob(const Tiles& tiles, const void* source, int64_t i) {
   job.accumulate = from.accumulate;
   job.m = from.m;
   job.n = from.w.rows;
-  job.bf16 = tiles.mul_bf16 && round;
-  job.k = PaddedK(from.w.cols, job.bf16);
+  job.scaled = IsScaled(tiles, args, from);
+  job.bf16 = job.scaled || (tiles.mul_bf16 && round);
+  job.k = PaddedK(job, from.w.cols);
   job.b_turned = true;
-  job.term = round ? BlocksTerm<true> : BlocksTerm<false>;
+  job.term = job.scaled ? ScaledTerm : round ? BlocksTerm<true> : BlocksTerm<false>;
   job.source = &from;
   return job;
 }

@@ -74,6 +74,19 @@ struct MulScaled {
   bool a_panels;  // A in panels as in MulBf16
 };
 
+// Rows of n values in tiles of 128: the codes' values of row r at r * ld, the scale of its tile t, of an amax of at
+// least `floor`, at t * ld_scales + r.
+struct QuantizedRowsBf16 {
+  uint16_t* values;
+  int64_t ld;
+  float* scales;
+  int64_t ld_scales;
+  const float* const* rows;  // (count,)
+  int64_t count, n;
+  bool ue8m0;
+  float floor;
+};
+
 // A tile of up to 128 rows and 128 columns of float32, quantised in columns: by way of the values of its 1x128 codes
 // (rows first), or as one block. The codes' values become panels whose lanes are its columns, scales (n,) the columns'.
 struct ColumnTile {
@@ -142,10 +155,8 @@ struct Tiles {
   // One row in tiles of 128: scales (ceil(n/128),) of an amax of at least `floor`, and codes or the codes' values,
   // whichever is not null.
   void (*quantize)(uint8_t* codes, float* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor);
-  // The same, the codes' values as bf16; null without mul_bf16.
-  void (*quantize_bf16)(uint16_t* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor);
 
-  // FP8 of training; the last three are null without mul_bf16.
+  // FP8 of training; those after column_tile_f32 are null without mul_bf16.
   float (*largest)(const float* x, int64_t n);  // magnitude; NaN is passed over
   // x / scale as codes of E4M3 or their values, whichever is not null; as codes of E5M6 (train_ops.h: TileFormat).
   void (*encode_e4m3)(uint8_t* codes, float* values, const float* x, int64_t n, float scale);
@@ -154,9 +165,13 @@ struct Tiles {
   void (*mul_scaled_f32)(const MulScaled&);
   void (*column_tile_f32)(const ColumnTile&);
   void (*mul_scaled_bf16)(const MulScaled&);
+  void (*quantize_rows_bf16)(const QuantizedRowsBf16&);
   void (*column_tile_bf16)(const ColumnTile&);
   // pair_rows for one pair of rows of n codes of E4M3, widened; odd null: zeros.
   void (*pair_codes)(uint16_t* b, int64_t ldb, const uint8_t* even, const uint8_t* odd, int64_t n);
+  // A panel (at 64 bytes) whose lanes are up to 16 rows of n codes, ld apart: widened [pair][16][2], up to a multiple
+  // of 64 codes, what is missing zero.
+  void (*turn_codes)(uint16_t* panel, const uint8_t* codes, int64_t ld, int64_t rows, int64_t n);
 };
 
 // The table of an instruction set, made of its own primitives and those of the sets below it; null for the reference

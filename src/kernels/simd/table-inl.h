@@ -27,7 +27,6 @@ const Tiles kTable = {
     .pair_rows = nullptr,
     .pair_rounded = nullptr,
     .quantize = Quantize,
-    .quantize_bf16 = nullptr,
     .largest = Largest,
     .encode_e4m3 = EncodeE4m3Row,
     .encode_e5m6 = EncodeE5m6Row,
@@ -35,8 +34,10 @@ const Tiles kTable = {
     .mul_scaled_f32 = MulScaledF32,
     .column_tile_f32 = ColumnTileF32,
     .mul_scaled_bf16 = nullptr,
+    .quantize_rows_bf16 = nullptr,
     .column_tile_bf16 = nullptr,
     .pair_codes = nullptr,
+    .turn_codes = nullptr,
 };
 
 }  // namespace

@@ -481,10 +481,11 @@ bool AddAvx512Bf16(Tiles* tiles) {
   tiles->transpose32 = Transpose32;
   tiles->pair_rows = PairRows;
   tiles->pair_rounded = PairRounded;
-  tiles->quantize_bf16 = QuantizeBf16;
+  tiles->quantize_rows_bf16 = QuantizeRowsBf16;
   tiles->mul_scaled_bf16 = MulScaledBf16;
   tiles->column_tile_bf16 = ColumnTileBf16;
   tiles->pair_codes = PairCodes;
+  tiles->turn_codes = TurnCodes;
   return true;
 }
 

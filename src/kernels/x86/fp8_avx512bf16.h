@@ -6,7 +6,7 @@
 namespace fathom::kernels {
 
 void MulScaledBf16(const MulScaled& m);
-void QuantizeBf16(uint16_t* values, float* scales, const float* x, int64_t n, bool ue8m0, float floor);
+void QuantizeRowsBf16(const QuantizedRowsBf16& q);
 void ColumnTileBf16(const ColumnTile& t);
 void PairCodes(uint16_t* b, int64_t ldb, const uint8_t* even, const uint8_t* odd, int64_t n);
 

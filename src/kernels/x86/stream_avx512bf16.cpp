@@ -269,4 +269,8 @@ void Run(const Dot& d) {
 void StreamBf16(const Dot& d) { Run<false>(d); }
 void StreamE4m3(const Dot& d) { Run<true>(d); }
 
+void TurnCodes(uint16_t* panel, const uint8_t* codes, int64_t ld, int64_t rows, int64_t n) {
+  TurnPanel<true>(E4m3Table::Make(), codes, ld, rows, n, panel);
+}
+
 }  // namespace fathom::kernels

@@ -356,8 +356,12 @@ ValuesAt At(const Plan& plan, int64_t tokens) {
   return values;
 }
 
-Plan MakePlan(const Recipe& recipe, const std::string& path, const Machine& machine,
+Plan MakePlan(const Recipe& given, const std::string& path, const Machine& machine,
               const std::vector<Machine>& others) {
+  // Neither text nor tokenizer is opened: a recipe that leaves them to its user can be planned.
+  Recipe recipe = given;
+  if (recipe.model.tokenizer.empty()) recipe.model.tokenizer = "none";
+  if (recipe.data.sources.empty()) recipe.data.sources.push_back({.path = "none"});
   train::Validate(recipe);
   Plan plan;
   plan.recipe = path;

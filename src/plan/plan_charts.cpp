@@ -34,7 +34,7 @@ std::vector<int64_t> Places(const StagePlan& s) {
 report::Section ScheduleSection(const StagePlan& s) {
   report::Section section;
   section.title = fmt::format("Schedules of {}", s.name);
-  section.note = fmt::format("{} tokens, {} steps of up to {} tokens", Short(D(s.tokens)), Grouped(s.steps),
+  section.note = fmt::format("{} tokens, {} steps of up to {} tokens.", Short(D(s.tokens)), Grouped(s.steps),
                              Grouped(s.tokens_per_step()));
   Series lr, batch, lambda, gamma;
   lr.name = "learning rate";
@@ -53,7 +53,12 @@ report::Section ScheduleSection(const StagePlan& s) {
     add(lambda, v.mtp_loss_weight);
     add(gamma, v.bias_update_speed);
   }
+  std::string constant;
   const auto chart = [&](const std::string& title, const Series& series) {
+    if (std::all_of(series.y.begin(), series.y.end(), [&](double y) { return y == series.y[0]; })) {
+      constant += fmt::format("{}{} {:g}", constant.empty() ? "" : "; ", title, series.y[0]);
+      return;
+    }
     LineChart c;
     c.title = title;
     c.x_label = "tokens";
@@ -65,6 +70,7 @@ report::Section ScheduleSection(const StagePlan& s) {
   chart("Sequences a step", batch);
   chart("λ, weight of the MTP loss", lambda);
   chart("γ, speed of the router's bias", gamma);
+  section.texts.push_back({"Constant", constant});
   return section;
 }
 

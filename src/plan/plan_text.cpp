@@ -92,9 +92,11 @@ std::string StagesText(const Plan& plan) {
   std::string out = Aligned(rows);
   const StagePlan& first = plan.stages.front();
   if (first.stated) return out;
-  out += fmt::format("  {}: {} device-hours and {:.2f} days a trillion tokens, {:.0f} tokens a second and device\n",
-                     first.name, Grouped(std::llround(first.DeviceHoursPerTrillion())), first.DaysPerTrillion(),
-                     first.tokens_per_device_second);
+  out += fmt::format(
+      "  {}: {} tokens a step; {} device-hours and {:.2f} days a trillion tokens; {:.0f} tokens a second "
+      "and device\n",
+      first.name, Grouped(first.tokens_per_step()), Grouped(std::llround(first.DeviceHoursPerTrillion())),
+      first.DaysPerTrillion(), first.tokens_per_device_second);
   out += fmt::format("  MFU: forward and backward, causal attention and MTP counted, nothing twice, of the {} peak{}\n",
                      Name(first.mfu_of_machine ? train::PeakKind::kBf16 : first.recipe.plan.mfu_peak),
                      first.mfu_of_machine ? "; the machine file's, the recipe states none" : "");
@@ -159,6 +161,9 @@ std::string WorkText(const Plan& plan) {
   row("backward, of weights", [](const StagePlan& s) { return s.work.BackwardWeight(); });
   row("the model's own, in all", [](const StagePlan& s) { return s.work.Train(); });
   row("made again in backward", [](const StagePlan& s) { return s.work.Recomputed(); });
+  table.Row("MFU", [](const StagePlan& s) { return Percent(s.mfu); });
+  table.Row("with what is made again",
+            [](const StagePlan& s) { return Percent(s.mfu * (1 + s.work.Recomputed() / s.work.Train())); });
   return table.text();
 }
 
@@ -174,6 +179,7 @@ std::string PipelineText(const Plan& plan) {
   table.Row("of it W", [&](const StagePlan& s) { return time(s.pipeline.seconds.w); });
   table.Row("bubble a step", [&](const StagePlan& s) { return time(s.pipeline.bubble_seconds); });
   table.Row("share of the step", [](const StagePlan& s) { return Percent(s.pipeline.bubble_share); });
+  table.Row("MFU outside it", [](const StagePlan& s) { return Percent(s.mfu / (1 - s.pipeline.bubble_share)); });
   table.Row("mean stage / slowest", [](const StagePlan& s) { return fmt::format("{:.3f}", s.pipeline.balance); });
   const train::PipelineSchedule schedule = plan.stages.front().layout.parallel.schedule;
   return fmt::format("  {}, bubble {}\n", Name(schedule), BubbleFormula(schedule)) + table.text();

@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/terminal.h"
 #include "corpus/books.h"
+#include "corpus/dialogues.h"
 #include "corpus/stories.h"
 #include "data/exclusion.h"
 #include "data/records.h"
@@ -39,6 +40,14 @@ std::string Line(const Json& row) { return row.dump(-1, ' ', false, Json::error_
 using Generator = std::function<Json(uint64_t seed, int64_t index)>;
 const std::map<std::string, Generator>& Generators() {
   static const std::map<std::string, Generator> generators = {
+      {"dialogues",
+       [](uint64_t seed, int64_t index) {
+         Json messages = Json::array();
+         for (const corpus::Message& m : corpus::DrawDialogue(seed, index)) {
+           messages.push_back({{"role", m.role}, {"content", m.content}});
+         }
+         return Json{{"messages", messages}};
+       }},
       {"stories",
        [](uint64_t seed, int64_t index) {
          return Json{{"text", corpus::StoryDocument(seed, index)}};

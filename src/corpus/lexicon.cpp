@@ -259,7 +259,7 @@ Being DrawGrownUp(Teller& teller, const std::vector<Being>& others) {
     const std::string surname = teller.Say(
         "[Brown|Green|Hill|Wood|Baker|Field|Marsh|Rivers|Stone|Winter|Bell|Finch|Moss|Reed|Lamb|Snow|Thorn|Weaver|"
         "Penny|"
-        "Barley]");
+        "Penny]");
     b.name = (b.female ? "Mrs. " : "Mr. ") + surname;
     b.adjective = teller.Say("[kind|old|friendly|busy|stern|cheerful|wise|quiet]");
     b.home = teller.Say("in a [small|neat|tall] house near the [mill|market|bridge|church]");
@@ -280,6 +280,7 @@ void Cast(Teller& teller, std::string_view key, const Being& b) {
   by_kind += b.animal ? "little " + b.kind : b.kind;
   set("", b.animal ? "[" + b.name + "|" + b.name + "|" + b.name + "|the " + b.kind + "]" : b.name);
   set(".name", b.name);
+  set(".full", b.animal ? b.name + " the " + b.kind : b.name);
   set(".kind", b.kind);
   set(".the", b.animal ? "the " + b.kind : by_kind);
   set(".adjective", b.adjective);

@@ -58,7 +58,7 @@ void Fear(Scene& s) {
       "afraid of <dread>.|From that day on nobody laughed at <h.him>.]");
   s.story.ending = t.Say("<H.Name> was brave and brought <f.name> back safely.");
   s.Ask("What was <h.name> afraid of?", "<dread>", "<H.Name> was afraid of <dread>.");
-  s.Ask("Who needed help?", "<f.name>", "<F.Name> the <f.kind> needed help.");
+  s.Ask("Who needed help?", "<f.name>", "<F.Full> needed help.");
   s.Ask("Where was <f.name>?", "<where>", "<F.Name> was <where>.");
   s.Ask("Who asked <h.name> for help?", "<e.name>", "<E.Name> asked <h.name> for help.");
 }
@@ -79,7 +79,7 @@ void Broken(Scene& s) {
       "<h.name>.|\"If I go away quietly, nobody will know,\" <h.he> thought.] [But <h.his> heart felt as heavy as a "
       "stone.|But that did not feel right.]");
   t.Maybe(0.5,
-          "[<F.Name> the <f.kind> looked in at the window. \"Run away!\" <f.he> said. But <h.name> shook <h.his> "
+          "[<F.Full> looked in at the window. \"Run away!\" <f.he> said. But <h.name> shook <h.his> "
           "head.|Just then <f.intro> came in and saw it. \"What will you do?\" asked <f.name>. \"I do not know,\" said "
           "<h.name>.]");
   t.Paragraph();
@@ -152,7 +152,7 @@ void Quarrel(Scene& s) {
       "stars came out.|]");
   s.story.ending = t.Say("<H.Name> and <f.name> said sorry and were friends again.");
   s.Ask("What did they quarrel about?", "a~ <thing>", "They quarrelled about a~ <thing>.");
-  s.Ask("Who was <h.name>'s best friend?", "<f.name>", "<F.Name> the <f.kind> was <h.name>'s best friend.");
+  s.Ask("Who was <h.name>'s best friend?", "<f.name>", "<F.Full> was <h.name>'s best friend.");
   s.Ask("What happened to the <thing.noun>?", breaks ? "it broke" : "<h.name> kept it, and then they shared it",
         breaks ? "The <thing.noun> broke, and they mended it."
                : "First <h.name> kept the <thing.noun>, and then they shared it.");
@@ -210,10 +210,10 @@ void Stuck(Scene& s) {
       "supper, and there was a~ <food> for everybody.|From that day on, <f.name> always looked where <f.he> went.] "
       "[Even the smallest can help.|Thinking is sometimes better than pulling.|]");
   s.story.ending = t.Say("<H.Name> freed <f.name>.");
-  s.Ask("Who was stuck?", "<f.name>", "<F.Name> the <f.kind> was stuck.");
+  s.Ask("Who was stuck?", "<f.name>", "<F.Full> was stuck.");
   s.Ask("Where was <f.name> stuck?", "<trap>", "<F.Name> was stuck <trap>.");
   s.Ask("How did <h.name> free <f.name>?", "<how>", "<H.Name> freed <f.name> <how>.");
-  s.Ask("Who could not help?", "<e.name>", "<E.Name> the <e.kind> could not help.");
+  s.Ask("Who could not help?", "<e.name>", "<E.Full> could not help.");
 }
 
 void LostWay(Scene& s) {
@@ -252,7 +252,7 @@ void LostWay(Scene& s) {
       "them.]");
   s.story.ending = t.Say("<F.Name> showed <h.name> the way home.");
   s.Ask("What did <h.name> run after?", "a~ <lure>", "<H.Name> ran after a~ <lure>.");
-  s.Ask("Who showed <h.name> the way home?", "<f.name>", "<F.Name> the <f.kind> showed <h.name> the way home.");
+  s.Ask("Who showed <h.name> the way home?", "<f.name>", "<F.Full> showed <h.name> the way home.");
   s.Ask("Why did <h.name> cry?", "because <h.he> had lost the way", "<H.Name> cried because <h.he> had lost the way.");
 }
 
@@ -300,7 +300,7 @@ void Noise(Scene& s) {
       "morning.]");
   s.story.ending = t.Say("The noise was only <cause>.");
   s.Ask("What was the noise?", "<cause>", "The noise was only <cause>.");
-  s.Ask("Who helped <h.name> to watch?", "<f.name>", "<F.Name> the <f.kind> watched with <h.name>.");
+  s.Ask("Who helped <h.name> to watch?", "<f.name>", "<F.Full> watched with <h.name>.");
   s.Ask("When did <h.name> hear the noise?", "at night", "<H.Name> heard the noise at night.");
 }
 
@@ -338,7 +338,7 @@ void Boast(Scene& s) {
       "that day on <f.name> talked less and practised more.] [Who works quietly goes far.|Big words do not win a "
       "race.|Pride comes before a fall.|]");
   s.story.ending = t.Say("<H.Name> won, and <f.name> boasted no more.");
-  s.Ask("Who was a boaster?", "<f.name>", "<F.Name> the <f.kind> was a boaster.");
+  s.Ask("Who was a boaster?", "<f.name>", "<F.Full> was a boaster.");
   s.Ask("Who won?", "<h.name>", "<H.Name> won.");
   s.Ask("Who was the judge?", "<e.name>", "<E.Name> was the judge.");
   s.Ask("Why did <h.name> win?", "because <h.he> practised", "<H.Name> won because <h.he> practised every day.");
@@ -377,7 +377,7 @@ void Newcomer(Scene& s) {
   s.Ask("Why was <h.name> lonely?", "because <h.he> was new there",
         "<H.Name> was lonely because <h.he> was new there.");
   s.Ask("What did the others play?", "<game>", "They played <game>.");
-  s.Ask("Who spoke to <h.name>?", "<f.name>", "<F.Name> the <f.kind> spoke to <h.name>.");
+  s.Ask("Who spoke to <h.name>?", "<f.name>", "<F.Full> spoke to <h.name>.");
 }
 
 void Storm(Scene& s) {
@@ -410,8 +410,8 @@ void Storm(Scene& s) {
       "[\"The storm was bad,\" said <h.name>, \"but it brought me two friends.\"|Since then they have met on every "
       "stormy night.|A small house is large enough when the heart is big.]");
   s.story.ending = t.Say("After the storm they cleared up together and were friends.");
-  s.Ask("Who came to <h.name>'s door first?", "<f.name>", "<F.Name> the <f.kind> came first.");
-  s.Ask("Who came second?", "<e.name>", "<E.Name> the <e.kind> came second.");
+  s.Ask("Who came to <h.name>'s door first?", "<f.name>", "<F.Full> came first.");
+  s.Ask("Who came second?", "<e.name>", "<E.Full> came second.");
   s.Ask("What was the weather like?", "there was a storm", "There was a storm.");
   s.Ask("Did <h.name> let them in?", "yes", "Yes, <h.name> let them in.");
 }

@@ -66,7 +66,7 @@ void LostThing(Scene& s) {
   s.story.ending = t.Say("<F.Name> found the <thing.noun>, and <h.name> was happy again.");
   s.Ask("What did <h.name> lose?", "a~ <thing>", "<H.Name> lost a~ <thing>.");
   s.Ask("Where was the <thing.noun>?", "<spot>", "The <thing.noun> was <spot>.");
-  s.Ask("Who helped <h.name>?", "<f.name>", "<F.Name> the <f.kind> helped <h.name>.");
+  s.Ask("Who helped <h.name>?", "<f.name>", "<F.Full> helped <h.name>.");
   s.Ask("Why was <h.name> sad?", "because the <thing.noun> was lost",
         "<H.Name> was sad because the <thing.noun> was lost.");
   s.Ask("Where did <h.name> go?", "to <p>", "<H.Name> went to <p>.");
@@ -106,8 +106,8 @@ void WorkForIt(Scene& s) {
       "the others called <h.him> to come and play, but "
       "<h.he> shook <h.his> head.|At first <h.he> made many mistakes, but <h.he> learned quickly.]");
   t.Maybe(0.4,
-          "[\"Why do you work so much?\" asked <f.name> the <f.kind>. \"Because I want to earn it,\" said "
-          "<h.name>.|<F.Name> the <f.kind> laughed at <h.him>. \"You will never get "
+          "[\"Why do you work so much?\" asked <f.full>. \"Because I want to earn it,\" said "
+          "<h.name>.|<F.Full> laughed at <h.him>. \"You will never get "
           "that <thing.noun>!\" But <h.name> only smiled.|Even <f.name>, a~ <f.adjective> <f.kind>, came to help a "
           "little.]");
   t.Add(
@@ -160,7 +160,7 @@ void Build(Scene& s) {
   t.Add(
       "[<H.Name> listened carefully.|<H.Name> nodded.|\"I will try,\" said <h.name>.] This time <h.he> [did everything "
       "just as <e.name> had said|did not hurry|worked slowly and well]. [The sun was low when <h.he> put the last "
-      "piece in its place.|It took the whole afternoon.|<F.Name> the <f.kind> held everything in place.] [And this "
+      "piece in its place.|It took the whole afternoon.|<F.Full> held everything in place.] [And this "
       "time the <work> stood firm.|The wind blew, but the <work> did not move.|Now it was "
       "just as <h.he> had dreamed it.]");
   t.Paragraph();
@@ -179,7 +179,7 @@ void Build(Scene& s) {
 void Garden(Scene& s) {
   Teller& t = s.t;
   t.Fix("plant", "[sunflower|pumpkin|bean|apple tree|rose|strawberry plant|tomato plant|melon|cherry tree]");
-  t.Fix("laugher", "<f.name> the <f.kind>");
+  t.Fix("laugher", "<f.full>");
   s.Theme("a~ <plant> that grew from a seed", "<h.name>'s [Seed|<Plant>]");
   t.Paragraph();
   t.Add(
@@ -215,7 +215,7 @@ void Garden(Scene& s) {
   s.story.ending = t.Say("The seed grew into a beautiful <plant>.");
   s.Ask("What did <e.name> give <h.name>?", "a seed", "<E.Name> gave <h.name> a seed.");
   s.Ask("What grew from the seed?", "a~ <plant>", "A~ <plant> grew from the seed.");
-  s.Ask("Who did not believe in the seed?", "<f.name>", "<F.Name> the <f.kind> did not believe in it.");
+  s.Ask("Who did not believe in the seed?", "<f.name>", "<F.Full> did not believe in it.");
   s.Ask("What did <h.name> do every day?", "<h.he> brought water", "<H.Name> brought water to the seed.");
 }
 
@@ -274,7 +274,7 @@ void Sharing(Scene& s) {
     s.Ask("Did <h.name> share the first <food>?", "no", "No, <h.name> ate the first <food> alone.");
   }
   s.Ask("What did <h.name> have?", "a~ <food>", "<H.Name> had a~ <food>.");
-  s.Ask("Who was hungry?", "<f.name>", "<F.Name> the <f.kind> was hungry.");
+  s.Ask("Who was hungry?", "<f.name>", "<F.Full> was hungry.");
   s.Ask("Where did <h.name> go to eat?", "to <p>", "<H.Name> went to <p>.");
 }
 

@@ -31,7 +31,7 @@ struct RecallOptions {
   // This share of the documents is a list of words again and again instead, the plainest thing that is found by looking
   // back: it gets a new model over the threshold at which it begins to look back at all.
   double lists = 0.0;
-  std::vector<std::string> sentences;  // filler to draw from; empty: built-in patterns
+  std::vector<std::string> sentences{};  // filler to draw from; empty: built-in patterns
 };
 
 // Document `index` of a corpus with this seed: no longer than options.most.

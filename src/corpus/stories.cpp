@@ -1,5 +1,8 @@
 #include "corpus/stories.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace fathom::corpus {
 namespace {
 
@@ -74,6 +77,21 @@ void Closing(Scene& s) {
 }
 
 }  // namespace
+
+std::string TitleCase(std::string_view text) {
+  constexpr std::string_view kSmall[] = {"a",  "an", "and", "about", "at", "by",  "for", "from",
+                                         "in", "of", "on",  "the",   "to", "too", "with"};
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(' ', at), text.size());
+    const std::string_view word = text.substr(at, end - at);
+    const bool small = at > 0 && std::find(std::begin(kSmall), std::end(kSmall), word) != std::end(kSmall);
+    if (at > 0) out += ' ';
+    out += small ? std::string(word) : Capital(word);
+    at = end + 1;
+  }
+  return out;
+}
 
 Story TellStory(Teller& teller) {
   static const std::vector<Plot> plots = [] {

@@ -30,6 +30,9 @@ Story TellStory(Teller& teller);
 // Document `index` of a corpus of stories.
 std::string StoryDocument(uint64_t seed, int64_t index);
 
+// "The Lost Key in the Garden": small words stay small.
+std::string TitleCase(std::string_view text);
+
 // What the plots share. Keys that are set: h (the hero), f (a friend, of another name and kind), e (a grown-up), p (the
 // place), thing and thing.noun, food, day (when it was), weather.
 struct Scene {
@@ -43,7 +46,7 @@ struct Scene {
   }
   void Theme(std::string_view theme, std::string_view title) {
     story.theme = t.Say(theme);
-    story.title = t.Say(title);
+    story.title = TitleCase(t.Say(title));
   }
 };
 

@@ -49,31 +49,21 @@ float BlockScale(const Tiles& tiles, const BlockJob& job, const BlockTerm& term,
   return Fp8Scale(amax, term.ue8m0, kFp8TrainingFloor);
 }
 
-// Values [begin, end) of rows [row, row + count) of a as they are multiplied, and their scales.
-void PackGroup(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, int64_t row, int64_t count,
-               int64_t begin, int64_t end, const PackedA& to, int64_t to_row, int64_t at, float* scale) {
-  const int64_t n = end - begin, pieces = CeilDiv(n, kSumCutCodes);
-  const float* rows[kLanes];
-  for (int64_t r = 0; r < count; ++r) rows[r] = reinterpret_cast<const float*>(term.a.At(row + r, begin));
-  if (term.codes && job.bf16) {
-    tiles.quantize_rows_bf16({reinterpret_cast<uint16_t*>(to.At(to_row, at)), to.ld, scale, kBlockRows, rows, count, n,
-                              term.ue8m0, kFp8TrainingFloor});
+// A row of a as it is multiplied where quantize_rows_bf16 does not make it. Its scales go to scale[0],
+// scale[kBlockRows] and so on.
+void PackRow(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, const float* x, int64_t n, std::byte* out,
+             float* scale) {
+  float* floats = reinterpret_cast<float*>(out);
+  float scales[kPieces];
+  std::fill_n(scales, kPieces, 1.0f);
+  if (term.codes) {
+    tiles.quantize(nullptr, floats, scales, x, n, term.ue8m0, kFp8TrainingFloor);
+  } else if (job.bf16) {
+    tiles.round_bf16(reinterpret_cast<uint16_t*>(out), x, n);
+  } else {
+    FloatRow(tiles, floats, reinterpret_cast<const std::byte*>(x), DType::kF32, term.round, n);
   }
-  for (int64_t r = 0; r < count; ++r) {
-    float* floats = reinterpret_cast<float*>(to.At(to_row + r, at));
-    uint16_t* halves = reinterpret_cast<uint16_t*>(floats);
-    float scales[kPieces];
-    std::fill_n(scales, kPieces, 1.0f);
-    if (term.codes && !job.bf16) {
-      tiles.quantize(nullptr, floats, scales, rows[r], n, term.ue8m0, kFp8TrainingFloor);
-    } else if (!term.codes && job.bf16) {
-      tiles.round_bf16(halves, rows[r], n);
-    } else if (!term.codes) {
-      FloatRow(tiles, floats, reinterpret_cast<const std::byte*>(rows[r]), DType::kF32, term.round, n);
-    }
-    if (job.bf16 && n % 2 != 0) halves[n] = 0;
-    for (int64_t p = 0; p < pieces && !(term.codes && job.bf16); ++p) scale[p * kBlockRows + r] = scales[p];
-  }
+  for (int64_t p = 0; p * kSumCutCodes < n; ++p) scale[p * kBlockRows] = scales[p];
 }
 
 // The same for rows of a that are quantised in blocks.
@@ -102,13 +92,17 @@ void PackRows(const Tiles& tiles, const BlockJob& job, const Ranges& range, int6
               float* scale, float* values) {
   ForTerms(job, k, k_end, [&](const BlockTerm& term, int64_t begin, int64_t end, int64_t at) {
     if (term.a_blocks) return PackBlocks(tiles, job, term, range, begin, end, to, at, scale, values);
-    for (int64_t r = 0; r < range.rows; r += kLanes) {
-      for (int64_t next = r + kLanes; next < std::min(r + 2 * kLanes, range.rows); ++next) {
-        const std::byte* x = term.a.At(range.row + next, begin);
-        for (int64_t b = 0; b < (end - begin) * 4; b += kLine) __builtin_prefetch(x + b);
-      }
-      PackGroup(tiles, job, term, range.row + r, std::min(kLanes, range.rows - r), begin, end, to, r, at,
-                scale + at / kSumCutCodes * kBlockRows + r);
+    const int64_t n = end - begin;
+    float* first_scale = scale + at / kSumCutCodes * kBlockRows;
+    const float* rows[kBlockRows];
+    for (int64_t r = 0; r < range.rows; ++r) rows[r] = reinterpret_cast<const float*>(term.a.At(range.row + r, begin));
+    if (term.codes && job.bf16) {
+      tiles.quantize_rows_bf16({reinterpret_cast<uint16_t*>(to.At(0, at)), to.ld, first_scale, kBlockRows, rows,
+                                range.rows, n, term.ue8m0, kFp8TrainingFloor});
+    }
+    for (int64_t r = 0; r < range.rows; ++r) {
+      if (!term.codes || !job.bf16) PackRow(tiles, job, term, rows[r], n, to.At(r, at), first_scale + r);
+      if (job.bf16 && n % 2 != 0) reinterpret_cast<uint16_t*>(to.At(r, at))[n] = 0;
     }
   });
 }

@@ -115,6 +115,10 @@ inline __m512 LargestLanes4(__m512 a, __m512 b, __m512 c, __m512 d) {
   return _mm512_max_ps(quarters, _mm512_permute_ps(quarters, 0x4e));
 }
 
+inline void FetchRow(const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) Prefetch(x + i);
+}
+
 // Scales and reciprocals of 16 rows at once: a single row's would wait for its own divisions.
 constexpr int64_t kRows = 16;
 struct RowScales {
@@ -156,6 +160,7 @@ void QuantizeRowsBf16(const QuantizedRowsBf16& q) {
       _mm512_mask_storeu_ps(q.scales + begin / kScaleBlock * q.ld_scales + first, FirstLanes(count),
                             _mm512_load_ps(s.scale));
       for (int64_t r = 0; r < count; ++r) {
+        if (first + kRows + r < q.count) FetchRow(q.rows[first + kRows + r] + begin, n);
         Row row = Row::Load(q.rows[first + r] + begin, n);
         row.Quantize(s.scale[r], s.low[r], raise);
         uint16_t* out = q.values + (first + r) * q.ld + begin;
@@ -232,9 +237,6 @@ void ColumnTileBf16(const ColumnTile& t) {
   for (int i = 0; i < kVectors; ++i) largest[i] = _mm512_setzero_ps();
   for (int64_t first = 0; first < t.count; first += kRows) {
     const int64_t count = t.count - first < kRows ? t.count - first : kRows;
-    for (int64_t r = first + kRows; r < first + 2 * kRows && r < t.count; ++r) {
-      for (int64_t c = 0; c < t.n; c += kLanes) Prefetch(t.rows[r] + c);
-    }
     if (t.block) {
       for (int64_t r = 0; r < count; ++r) {
         largest[0] = _mm512_max_ps(Row::Load(t.rows[first + r], t.n).Largest(), largest[0]);
@@ -243,6 +245,7 @@ void ColumnTileBf16(const ColumnTile& t) {
     }
     const RowScales s = RowScales::Of(t.rows + first, count, 0, t.n, t.ue8m0, t.floor);
     for (int64_t r = 0; r < count; ++r) {
+      if (first + kRows + r < t.count) FetchRow(t.rows[first + kRows + r], t.n);
       Row row = Row::Load(t.rows[first + r], t.n);
       row.Quantize(s.scale[r], s.low[r], raise);
       row_scales[first + r] = s.scale[r];
@@ -311,6 +314,10 @@ template <bool panels, int kR, int kP>
 inline void ScaledBlock(const MulScaled& m, int64_t row, int64_t panel) {
   const int64_t a_step = panels ? 2 : m.lda, pair = panels ? 2 * kLanes : 2;
   const int64_t kpairs = (m.k + 1) / 2;
+  for (int r = 0; r < kR; ++r) {  // C mostly comes from far
+#pragma GCC unroll 32
+    for (int p = 0; p < kP; ++p) __builtin_prefetch(m.c + (row + r) * m.ldc + (panel + p) * kLanes, 1, 3);
+  }
   constexpr int64_t kPiece = kSumCutCodes / 2;
   for (int64_t first = 0, piece = 0; first < kpairs; first += kPiece, ++piece) {
     const uint16_t* a = static_cast<const uint16_t*>(m.a) + first * pair +

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/bench_accumulator.h"
 #include "cli/bench_model.h"
 #include "cli/bench_serve.h"
 #include "cli/bench_speculation.h"
@@ -31,7 +32,7 @@ struct BenchFlags {
   TrainBenchPlan train_plan;
   bool speculation = false;
   SpeculationBenchPlan speculation_plan;
-  bool json = false, no_decode = false, no_prefill = false, train = false;
+  bool json = false, no_decode = false, no_prefill = false, train = false, accumulator = false;
 };
 
 // A checkpoint, or a configuration with random weights in memory.
@@ -310,6 +311,7 @@ int RunSpeculation(const BenchFlags& o) {
 }
 
 int RunCommand(BenchFlags o) {
+  if (o.accumulator) return RunAccumulatorBench(o.model.threads, o.json);
   if (o.train) return RunTrain(o);
   if (o.speculation) return RunSpeculation(o);
   Subject s;
@@ -392,6 +394,8 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   c->add_option("--temperature", o->speculation_plan.temperature, "Of the speculative answers")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  c->add_flag("--fp8-accumulator", o->accumulator,
+              "Errors of FP8 products in the 14 bits of Hopper's tensor cores (emulated; no model)");
   c->add_flag("--full-recompute", o->train_plan.full_recompute, "Keep only each block's input for backward");
   c->add_flag("--json", o->json, "One JSON object instead of tables");
   c->footer(
@@ -406,7 +410,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "  fathom bench serve http://127.0.0.1:8080 --concurrency 8\n");
   c->callback([o, serve, &exit_code] {
     if (serve->parsed()) return;  // it has run by itself
-    if (o->model.model.empty()) throw CLI::RequiredError("MODEL");
+    if (o->model.model.empty() && !o->accumulator) throw CLI::RequiredError("MODEL");
     exit_code = RunCommand(*o);
   });
 }

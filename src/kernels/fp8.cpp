@@ -88,6 +88,8 @@ constexpr RowsEntry<UnpackTilesArgs> kUnpackTiles[] = {FATHOM_TILES_ENTRIES(Unpa
 constexpr RowsEntry<QuantizeBlocksArgs> kQuantizeBlocks[] = {FATHOM_TILES_ENTRIES(Blocks),
                                                              {"reference", Isa::kReference, reference::QuantizeBlocks}};
 
+constexpr RowsEntry<Fp8TensorCoreArgs> kFp8TensorCore[] = {{"reference", Isa::kReference, reference::Fp8TensorCore}};
+
 template <class Args, size_t n>
 void RunRows(Context& ctx, std::string_view op, const RowsEntry<Args> (&table)[n], const Args& args) {
   const auto fn = Choose(ctx, op, std::span<const RowsEntry<Args>>(table), args).fn;
@@ -129,10 +131,17 @@ void QuantizeBlocks(Context& ctx, std::span<const QuantizeBlocksArgs> weights) {
   });
 }
 
+void Fp8TensorCore(Context& ctx, const Fp8TensorCoreArgs& args) {
+  FATHOM_CHECK(args.group > 0 && args.interval % args.group == 0 && args.bits > 0 && args.bits <= 24);
+  const auto fn = Choose(ctx, "Fp8TensorCore", std::span<const RowsEntry<Fp8TensorCoreArgs>>(kFp8TensorCore), args).fn;
+  ctx.pool.ParallelFor(args.m, [&](int64_t i, int) { fn(args, i, i + 1); });
+}
+
 void AppendFp8Ops(std::vector<OpEntry>& ops) {
   AppendTable(ops, "PackTiles", kPackTiles);
   AppendTable(ops, "UnpackTiles", kUnpackTiles);
   AppendTable(ops, "QuantizeBlocks", kQuantizeBlocks);
+  AppendTable(ops, "Fp8TensorCore", kFp8TensorCore);
 }
 
 }  // namespace fathom::kernels

@@ -248,4 +248,22 @@ struct UnpackTilesArgs {
 };
 void UnpackTiles(Context& ctx, const UnpackTilesArgs& args);
 
+// y (m, n) = x w^T of codes of E4M3, without scales, as a tensor core of Hopper sums it: `group` products are added
+// exactly, then they and the sum so far are aligned to the largest exponent and what lies below the highest `bits` bits
+// is cut off (V3 report 3.3.2 and 3.5.2: 14 bits, by truncation). Every `interval` products the sum is added to one in
+// float32 and begins anew; 0: never. An emulation, to be measured, not to be trained with. The report does not say how
+// many products come together; four give its figure, nearly 2 % at K = 4096 (docs/fp8-training.md).
+inline constexpr int kTensorCoreBits = 14;
+inline constexpr int64_t kTensorCoreGroup = 4;
+struct Fp8TensorCoreArgs {
+  float* y = nullptr;          // (m, n)
+  const uint8_t* x = nullptr;  // (m, k)
+  const uint8_t* w = nullptr;  // (n, k)
+  int64_t m = 0, n = 0, k = 0;
+  int64_t interval = 0;  // a multiple of group
+  int64_t group = kTensorCoreGroup;
+  int bits = kTensorCoreBits;
+};
+void Fp8TensorCore(Context& ctx, const Fp8TensorCoreArgs& args);
+
 }  // namespace fathom::kernels

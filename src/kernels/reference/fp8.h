@@ -14,6 +14,9 @@ void UnpackTiles(const UnpackTilesArgs& args, int64_t begin, int64_t end);
 // Rows of blocks [begin, end).
 void QuantizeBlocks(const QuantizeBlocksArgs& args, int64_t begin, int64_t end);
 
+// Rows of y [begin, end).
+void Fp8TensorCore(const Fp8TensorCoreArgs& args, int64_t begin, int64_t end);
+
 // Rows of float32 to be quantised: row i is row rows[i] (null: i), ld apart.
 struct QuantizedRows {
   const float* x = nullptr;

@@ -154,6 +154,23 @@ TEST_F(TrainCli, NaNInAWeight) {
   EXPECT_LT(Rows("r3")[0]["loss"], Rows("first")[0]["loss"].get<double>());
 }
 
+// A weight that is finite, and products with it that are not: the first tensor in the order of execution is named.
+TEST_F(TrainCli, ActivationsThatOverflow) {
+  ExpectTrains("first", std::string(kFew) + "--set train.precision=fp32");
+  std::filesystem::copy(At("first/final"), At("from"));
+  Poison(At("from/model.safetensors"), "model.layers.1.mlp.shared_experts.up_proj.weight", 3e38f);
+  for (const char* precision : {"fp32", "bf16", "fp8"}) {
+    const std::string flags = std::string("--set train.steps=20 --set model.config= --set model.from=") + At("from") +
+                              " --set train.precision=" + precision;
+    const std::string tensor = "layers.1.mlp.shared_experts.up_proj output";
+    ExpectSays(
+        Train(precision, flags + " --set on_bad_step.max_skips=1"), 1,
+        {"step 1 skipped", "the first that is not finite: " + tensor, "2 bad steps in a row", tensor + ", step 2"});
+    ExpectSays(Train(std::string(precision) + "-stop", flags + " --set on_bad_step.nonfinite=stop"), 1,
+               {tensor + ", step 1", "finite losses and gradients"});
+  }
+}
+
 TEST_F(TrainCli, SpikesAndListedSteps) {
   // Everything is a spike beside half the median.
   ExpectSays(

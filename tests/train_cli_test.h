@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -160,16 +161,16 @@ class TrainCli : public testing::Test {
     for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(x[i], y[i]);
   }
   // Makes the 32 bits of a tensor's first element a NaN.
-  static void Poison(const std::string& file, const std::string& tensor) {
+  // The first value of a float32 tensor.
+  static void Poison(const std::string& file, const std::string& tensor, float value = NAN) {
     std::fstream f(file, std::ios::in | std::ios::out | std::ios::binary);
     uint64_t header = 0;
     f.read(reinterpret_cast<char*>(&header), 8);
     std::string text(header, ' ');
     f.read(text.data(), static_cast<std::streamsize>(header));
     const uint64_t begin = nlohmann::json::parse(text).at(tensor)["data_offsets"][0];
-    const uint32_t nan = 0x7fc00000;
     f.seekp(static_cast<std::streamoff>(8 + header + begin));
-    f.write(reinterpret_cast<const char*>(&nan), 4);
+    f.write(reinterpret_cast<const char*>(&value), 4);
     ASSERT_TRUE(f.good());
   }
   static void FlipBit(const std::string& file, int64_t from_end) {

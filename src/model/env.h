@@ -62,8 +62,8 @@ struct TensorName {
 // Sees activations and their gradients as they are made: row i of the m is row rows[i] of x (null: i), n values each.
 using WatchFn = std::function<void(const std::string& name, const float* x, int64_t m, int64_t n, const int32_t* rows)>;
 
-// Of the activation gradients that E4M3 products take: the norm of what quantising changes over that of the values, in
-// tiles of 1x128 and in blocks of 128x128 (V3 report B.2), summed over the products.
+// Of the activation gradients that E4M3 products take: the norm of what quantising in tiles of 1x128 or in blocks of
+// 128x128 (V3 report B.2) changes over that of the values, the mean over pieces of 1x128, summed over the products.
 struct Fp8GradientErrors {
   double tiles = 0, blocks = 0;
   int64_t tensors = 0;

@@ -69,7 +69,7 @@ void MeasureGradient(const Env& env, const kernels::LinearBackwardTerm& term, in
   const int64_t rows = std::min(m, kMeasuredRows), n = term.w.rows;
   const int64_t row_blocks = (rows + kFp8Block - 1) / kFp8Block, column_blocks = (n + kFp8Block - 1) / kFp8Block;
   struct Sums {
-    double squares = 0, tiles = 0, blocks = 0;
+    double count = 0, tiles = 0, blocks = 0;
   };
   std::vector<Sums> sums(static_cast<size_t>(row_blocks * column_blocks));
   env.ctx.pool.ParallelFor(row_blocks * column_blocks, [&](int64_t i, int) {
@@ -81,21 +81,24 @@ void MeasureGradient(const Env& env, const kernels::LinearBackwardTerm& term, in
     for (int64_t r = begin; r < end; ++r) largest = std::max(largest, Largest(row(r), width));
     Sums& s = sums[static_cast<size_t>(i)];
     for (int64_t r = begin; r < end; ++r) {
-      for (int64_t c = 0; c < width; ++c) s.squares += static_cast<double>(row(r)[c]) * row(r)[c];
-      s.tiles += SquaredError(row(r), width, scale_of(Largest(row(r), width)));
-      s.blocks += SquaredError(row(r), width, scale_of(largest));
+      double squares = 0;
+      for (int64_t c = 0; c < width; ++c) squares += static_cast<double>(row(r)[c]) * row(r)[c];
+      if (!(squares > 0)) continue;
+      s.tiles += std::sqrt(SquaredError(row(r), width, scale_of(Largest(row(r), width))) / squares);
+      s.blocks += std::sqrt(SquaredError(row(r), width, scale_of(largest)) / squares);
+      s.count += 1;
     }
   });
   Sums all;
   for (const Sums& s : sums) {
-    all.squares += s.squares;
+    all.count += s.count;
     all.tiles += s.tiles;
     all.blocks += s.blocks;
   }
-  if (!std::isfinite(all.squares) || all.squares <= 0) return;
+  if (all.count == 0 || !std::isfinite(all.tiles + all.blocks)) return;
   Fp8GradientErrors& errors = *env.training->gradient_errors;
-  errors.tiles += std::sqrt(all.tiles / all.squares);
-  errors.blocks += std::sqrt(all.blocks / all.squares);
+  errors.tiles += all.tiles / all.count;
+  errors.blocks += all.blocks / all.count;
   ++errors.tensors;
 }
 

@@ -92,7 +92,7 @@ TEST_F(PlanCli, APageForPeople) {
   ExpectSays(
       Paper(), 0,
       {"671G parameters", "PP16 x EP64 x DP128, ZeRO-1, dualpipe: 2048 devices", "pretrain", "extend-128k", "2,663,973",
-       "3.66 days", "it fits", "(PP/2-1)(F&B+B-3W)", "the smallest of these that holds it: 2048 x H800"});
+       "3.66 days", "it fits", "(PP/2-1)(F&B+B-3W)", "the smallest of these that holds it: cluster of 2048 H800"});
   ExpectSays(Plan(Config("runs/smoke.toml")), 0, {"one process", "it fits", "120", "that holds it: laptop"});
 }
 

@@ -58,7 +58,13 @@ int64_t CountTokens(const Recipe& recipe, int64_t steps) {
     changes = s.until > 0 ? s.until : changes + s.tokens;
   }
   for (; step < steps && tokens < changes; ++step) tokens += schedule.At(tokens).tokens;
-  tokens += (steps - step) * schedule.At(tokens).tokens;
+  const int64_t a_step = schedule.At(tokens).tokens;
+  constexpr double kMostTokens = 4e18;
+  if (D(tokens) + D(steps - step) * D(a_step) > kMostTokens) {
+    throw Error{"the run has more tokens than can be counted", fmt::format("{} steps of {} tokens", steps, a_step),
+                fmt::format("at most {:g} tokens in all", kMostTokens)};
+  }
+  tokens += (steps - step) * a_step;
   return recipe.train.tokens > 0 ? std::min(tokens, recipe.train.tokens) : tokens;
 }
 
@@ -188,7 +194,26 @@ double Seconds(double tokens, const Work& work, int64_t devices, double rate) {
   return tokens * work.Train() / (D(devices) * rate);
 }
 
-PipelinePlan PlanPipeline(const StagePlan& s) {
+// A token of a layer with experts goes once to each other node that has experts for it, and comes back: dispatched in
+// FP8 (FP8 runs) or BF16, combined in BF16. Within one node it goes to each device. Balanced routing.
+double ExchangeSeconds(const StagePlan& s, const Chunk& chunk, const Machine& machine) {
+  const train::ParallelRecipe& p = s.layout.parallel;
+  const model::ModelConfig& c = s.config;
+  if (p.expert <= 1) return 0;
+  const int64_t nodes = (p.expert + machine.devices_per_node - 1) / machine.devices_per_node;
+  const bool far = nodes > 1;
+  const double places = far ? D(nodes) : D(p.expert);
+  const double most = far && c.n_group > 1 ? std::min(D(c.topk_group), places) : places;
+  const double copies = std::min(D(c.num_experts_per_tok), most) * (1 - 1 / places);
+  const double rate = (far ? machine.network_gb_s : machine.node_gb_s) * 1e9;
+  double layers = 0;
+  for (int64_t layer = chunk.first; layer < chunk.last; ++layer) layers += c.IsMoe(layer) ? 1 : 0;
+  const double bytes = D(c.hidden_size) * ((s.recipe.train.precision == train::Precision::kFp8 ? 1 : 2) + 2);
+  const double tokens = D(s.recipe.train.micro_batch * s.sequence_length) / D(p.context);
+  return rate > 0 ? tokens * layers * copies * bytes / rate : std::numeric_limits<double>::infinity();
+}
+
+PipelinePlan PlanPipeline(const StagePlan& s, const Machine& machine) {
   const train::ParallelRecipe& p = s.layout.parallel;
   PipelinePlan out;
   const int64_t unit = p.data * s.recipe.train.micro_batch;
@@ -205,6 +230,7 @@ PipelinePlan PlanPipeline(const StagePlan& s) {
     const Work w = WorkOfStage(s.config, chunk, s.sequence_length, s.recipe.train.recompute);
     const double all = w.Train() + w.Recomputed();
     sum += all;
+    out.exchange_seconds = std::max(out.exchange_seconds, ExchangeSeconds(s, chunk, machine));
     if (all > slow) {
       slow = all;
       slowest = w;
@@ -272,7 +298,7 @@ StagePlan PlanStage(const train::StageRecipe& stage, const model::ModelConfig& c
   s.cost_usd = s.device_hours * machine.usd_per_device_hour;
   s.step_seconds = Seconds(D(s.tokens_per_step()), s.work, devices, rate);
   s.tokens_per_device_second = D(s.tokens_per_step()) / s.step_seconds / D(devices);
-  s.pipeline = PlanPipeline(s);
+  s.pipeline = PlanPipeline(s, machine);
   s.memory = StageMemory(config, r, s.layout);
   const Need need = NeedOf(s.memory, machine);
   s.memory_bytes = need.device;

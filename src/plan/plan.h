@@ -24,6 +24,9 @@ struct PipelinePlan {
   int64_t least = 0, most = 0;  // micro-batches of a step on each device, over the schedule's corners
   int64_t needed = 0;           // that the schedule needs
   double balance = 1;           // mean stage over slowest stage
+  // What a stage's forward pass of a micro-batch sends to experts and back, where most: V3 report 3.2.2. Beside F, it
+  // says whether messages can hide behind the arithmetic.
+  double exchange_seconds = 0;
 };
 
 struct StagePlan {

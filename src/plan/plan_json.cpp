@@ -74,6 +74,7 @@ json StageJson(const StagePlan& s) {
                      {"forward_seconds", p.seconds.f},
                      {"backward_seconds", p.seconds.b},
                      {"weight_seconds", p.seconds.w},
+                     {"exchange_seconds", p.exchange_seconds},
                      {"bubble_seconds", p.bubble_seconds},
                      {"bubble_share", p.bubble_share},
                      {"bubble", BubbleFormula(s.layout.parallel.schedule)},

@@ -22,11 +22,14 @@ report::Report MakeReport(const Plan& plan);
 report::SpanChart PipelineChart(const StagePlan& stage);
 report::SpanChart MemoryChart(const StagePlan& stage, const Machine& machine);
 
-// "671,026,419,200", "14.80T", "2.664M"
+// "671,026,419,200"
 std::string Grouped(int64_t n);
+// "14.8T", "2.664M"
 std::string Short(double n);
-// "54 days", "3.2 hours", "41 s"
+// "54.2 days", "3.2 h", "41.0 s"
 std::string Duration(double seconds);
+
+// The kinds of memory, in the order of pages and pictures.
 struct MemoryRow {
   std::string name;
   double bytes = 0;

@@ -142,6 +142,15 @@ TEST(Plan, TheStepIsWorkAndBubble) {
   }
 }
 
+// 4096 tokens of four layers to 4 of 8 nodes, one of which may be their own: 7168 values in FP8 there, in BF16 back.
+TEST(Plan, MessagesToExperts) {
+  const Plan plan = PlanOf("deepseek-v3.toml");
+  EXPECT_NEAR(plan.stages[0].pipeline.exchange_seconds, 4096 * 4 * (4 * 7.0 / 8) * 7168 * 3 / 50e9, 1e-12);
+  const Plan near = PlanOf("deepseek-v3.toml", {"parallel.expert=8"});
+  EXPECT_NEAR(near.stages[0].pipeline.exchange_seconds, 4096 * 4 * (8 * 7.0 / 8) * 7168 * 3 / 160e9, 1e-12);
+  EXPECT_EQ(PlanOf("smoke.toml", {}, "cpu-2core.toml").stages[0].pipeline.exchange_seconds, 0);
+}
+
 TEST(Plan, ASmallRecipeOnSmallMachines) {
   const Plan plan = PlanOf("smoke.toml", {}, "cpu-2core.toml");
   ASSERT_EQ(plan.stages.size(), 1u);
@@ -164,7 +173,7 @@ TEST(Plan, TooLargeForTheMachine) {
   EXPECT_FALSE(plan.fits);
   EXPECT_EQ(plan.stages[0].layout.parallel.devices(), 8);
   EXPECT_THAT(plan.notes.at(0), HasSubstr("2048 devices"));
-  EXPECT_THAT(Text(plan), AllOf(HasSubstr("IT DOES NOT FIT"), HasSubstr("that holds it: 2048 x H800")));
+  EXPECT_THAT(Text(plan), AllOf(HasSubstr("IT DOES NOT FIT"), HasSubstr("that holds it: cluster of 2048 H800")));
   EXPECT_FALSE(PlanOf("deepseek-v3.toml", {}, "cpu-2core.toml").fits);
 }
 
@@ -180,6 +189,7 @@ TEST(Plan, WhatIsWrongIsNamed) {
   EXPECT_THAT(Fault({"parallel.context=3", "parallel.expert=1"}), HasSubstr("parallel.context"));
   EXPECT_THAT(Fault({"stages.extend-32k.schedule.batch_size=1921"}), HasSubstr("1921 sequences over 16 x 1"));
   EXPECT_THAT(Fault({"stages.extend-32k.data.sequence_length=262144"}), HasSubstr("extend-32k"));
+  EXPECT_THAT(Fault({"train.tokens=0", "train.steps=1e18"}), HasSubstr("more tokens than can be counted"));
 }
 
 TEST(Plan, JsonHasTheKeys) {

@@ -177,6 +177,7 @@ std::string PipelineText(const Plan& plan) {
   table.Row("F, of the slowest stage", [&](const StagePlan& s) { return time(s.pipeline.seconds.f); });
   table.Row("B", [&](const StagePlan& s) { return time(s.pipeline.seconds.b); });
   table.Row("of it W", [&](const StagePlan& s) { return time(s.pipeline.seconds.w); });
+  table.Row("messages to experts beside F", [&](const StagePlan& s) { return time(s.pipeline.exchange_seconds); });
   table.Row("bubble a step", [&](const StagePlan& s) { return time(s.pipeline.bubble_seconds); });
   table.Row("share of the step", [](const StagePlan& s) { return Percent(s.pipeline.bubble_share); });
   table.Row("MFU outside it", [](const StagePlan& s) { return Percent(s.mfu / (1 - s.pipeline.bubble_share)); });

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/corpus_recall.h"
 #include "cli/terminal.h"
 #include "corpus/books.h"
 #include "corpus/dialogues.h"
@@ -32,6 +33,7 @@ struct CorpusFlags {
   std::vector<std::string> inputs;
   uint64_t seed = 0;
   int64_t documents = 0;
+  RecallFlags recall;
 };
 
 std::string Line(const Json& row) { return row.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
@@ -140,7 +142,7 @@ int RunCorpus(const CorpusFlags& flags) {
     if (!flags.inputs.empty())
       throw Error("only books are made from files", flags.inputs.front(), "nothing after the kind");
     if (flags.documents <= 0) throw Error("how many documents?", "", "--documents N");
-    const Generator& generate = Generators().at(flags.kind);
+    const Generator generate = flags.kind == "recall" ? RecallGenerator(flags.recall) : Generators().at(flags.kind);
     for (; documents < flags.documents; ++documents) lines += Line(generate(flags.seed, documents));
   }
   WriteCorpus(flags.out, lines);
@@ -154,7 +156,7 @@ int RunCorpus(const CorpusFlags& flags) {
 void AddCorpusCommand(CLI::App& app, int& exit_code) {
   auto* c = app.add_subcommand("corpus", "Write text to train on: generated, or cleaned from books");
   const auto flags = std::make_shared<CorpusFlags>();
-  std::vector<std::string> kinds = {"books"};
+  std::vector<std::string> kinds = {"books", "recall"};
   for (const auto& [name, generator] : Generators()) kinds.push_back(name);
   c->add_option("KIND", flags->kind, "What to write")->required()->check(CLI::IsMember(kinds));
   c->add_option("BOOKS", flags->inputs, "books: files of text, also .gz and .zst");
@@ -164,9 +166,11 @@ void AddCorpusCommand(CLI::App& app, int& exit_code) {
   c->add_option("--seed", flags->seed, "The same seed gives the same documents")->capture_default_str();
   c->add_option("--documents,-n", flags->documents, "How many documents to generate")->type_name("N");
   c->add_option("--exclude", flags->exclude, "books: JSON lines of texts that are to be left out")->type_name("FILE");
+  AddRecallOptions(*c, flags->recall);
   c->footer(
       "Examples:\n"
       "  fathom corpus stories --out stories.jsonl --seed 1 --documents 20000\n"
+      "  fathom corpus recall --out recall.jsonl --documents 20000 --tokenizer MODEL --length 2048\n"
       "  fathom corpus books --out books.jsonl.zst --exclude heldout.jsonl Emma_158.txt.gz\n");
   c->callback([flags, &exit_code] { exit_code = RunCorpus(*flags); });
 }

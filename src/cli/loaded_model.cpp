@@ -65,8 +65,8 @@ LoadedModel::LoadedModel(const ModelOptions& o)
   for (const std::string& w : checkpoint_.warnings()) std::fprintf(stderr, "fathom: warning: %s\n", w.c_str());
 }
 
-void LoadedModel::BuildTransformer(int64_t positions) {
-  if (positions > config().max_position_embeddings) {
+void LoadedModel::BuildTransformer(int64_t positions, bool beyond) {
+  if (!beyond && positions > config().max_position_embeddings) {
     throw Error("longer than the model's context", fmt::format("{} positions", positions),
                 fmt::format("at most {} (max_position_embeddings)", config().max_position_embeddings),
                 "shorten the prompt, or lower --max-tokens or --ctx-size");

@@ -40,8 +40,9 @@ class LoadedModel {
   // Opens the checkpoint (headers only), prints its warnings on standard error, starts the threads.
   explicit LoadedModel(const ModelOptions& options);
 
-  // Before transformer(): the angles of `positions` positions are made.
-  void BuildTransformer(int64_t positions);
+  // Before transformer(): the angles of `positions` positions are made. Throws Error where the model has fewer, unless
+  // what lies beyond is wanted.
+  void BuildTransformer(int64_t positions, bool beyond = false);
 
   const checkpoint::Checkpoint& checkpoint() const { return checkpoint_; }
   const model::ModelConfig& config() const { return checkpoint_.config(); }

@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
     cli::AddTraceCommand(app, exit_code);
     cli::AddTokenizerCommand(app, exit_code);
     cli::AddTrainCommand(app, exit_code);
+    cli::AddEvalCommand(app, exit_code);
     cli::AddPlanCommand(app, exit_code);
     cli::AddCompareCommand(app, exit_code);
     cli::AddCorpusCommand(app, exit_code);

@@ -56,7 +56,8 @@ std::string Join(const std::vector<std::string>& sentences) {
 // Words drawn once, then repeated in their order up to the length.
 std::string WordList(Rng& rng, int64_t limit, const LengthOf& length) {
   std::vector<std::string> words;
-  const int64_t different = 5 + rng.NextBelow(std::clamp<int64_t>(limit / 4, 1, 40));
+  const int64_t fit = limit / std::max<int64_t>(1, length(" garden"));  // words, about
+  const int64_t different = 4 + rng.NextBelow(std::clamp<int64_t>(fit / 3, 1, 40));
   for (int64_t i = 0; i < different; ++i)
     words.push_back(rng.NextBelow(2) == 0 ? Pick(rng, kKeys) : Pick(rng, kAnswers));
   std::string text = words[0];

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "core/error.h"
 #include "data/source.h"
@@ -68,10 +69,19 @@ std::vector<model::ModelConfig> CheckStages(const std::vector<StageRecipe>& stag
 // A stage that later ones have gone on from: it stays as it ended.
 void CheckFinished(const StageRecipe& stage, const std::string& dir, const std::string& later,
                    const RunEvents& events) {
-  const std::vector<std::string> states = ListRunStates(dir);
-  if (states.empty()) return;  // removed for their space
-  const RunState state = ReadRunState(states.front());
-  for (const Difference& d : Compare(ParseRecipe(state.recipe_toml, states.front(), dir), stage.recipe)) {
+  // The newest that can be read; none: they were removed for their space.
+  std::optional<RunState> newest;
+  for (const std::string& path : ListRunStates(dir)) {
+    try {
+      newest = ReadRunState(path);
+      break;
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  if (!newest) return;
+  const RunState& state = *newest;
+  for (const Difference& d : Compare(ParseRecipe(state.recipe_toml, dir, dir), stage.recipe)) {
     if (d.fixed) {
       throw Error(fmt::format("stage {}: {} cannot change in a run that is resumed", stage.name, d.key), d.after,
                   d.before, "resume with the recipe of the run, or begin another in a new directory");

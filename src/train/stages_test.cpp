@@ -204,5 +204,18 @@ TEST(Stages, LengthsFollowTheModel) {
   EXPECT_THAT(LengthFault({again + "512}"}), HasSubstr("stage last: "));
 }
 
+// The recipes of the repository that have stages: each of them resolves, and its lengths fit each other.
+TEST(Stages, TheNeedleRunIsValid) {
+  const Recipe r = ReadRecipe(FATHOM_SOURCE_DIR "/configs/runs/needle.toml");
+  Validate(r);
+  const std::vector<StageRecipe> stages = Stages(r);
+  const std::vector<model::ModelConfig> configs =
+      StageConfigs(stages, model::ReadConfigFile(r.model.config).config, false);
+  ASSERT_EQ(stages.size(), 3u);
+  EXPECT_EQ(stages[2].recipe.data.sequence_length, 4 * stages[1].recipe.data.sequence_length);
+  EXPECT_EQ(configs[1].max_position_embeddings, stages[1].recipe.data.sequence_length);
+  EXPECT_EQ(configs[2].max_position_embeddings, stages[2].recipe.data.sequence_length);
+}
+
 }  // namespace
 }  // namespace fathom::train

@@ -24,6 +24,8 @@ struct alignas(64) Workspace {
 void FetchRow(const BlockOperand& x, int64_t i, int64_t end, int64_t column, int64_t n) {
   if (i >= end) return;
   const std::byte* p = x.At(i, column);
+  // Without the statement GCC takes this for a function without effects, and leaves calls of it out.
+  asm volatile("" : : "r"(p));
   for (int64_t b = 0; b < n * x.size(); b += kLine) __builtin_prefetch(p + b);
 }
 

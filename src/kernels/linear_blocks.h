@@ -21,7 +21,7 @@ struct BlockOperand {
   int64_t ld = 0;
   const int32_t* rows = nullptr;
 
-  int64_t size() const { return SizeOf(dtype); }
+  int64_t size() const { return dtype == DType::kF32 ? 4 : dtype == DType::kBF16 ? 2 : 1; }
   const std::byte* At(int64_t i, int64_t j) const {
     return static_cast<const std::byte*>(data) + ((rows ? rows[i] : i) * ld + j) * size();
   }

@@ -141,10 +141,8 @@ void PackWeights(const Tiles& tiles, const BlockJob& job, int64_t k, int64_t k_e
       const auto* w = reinterpret_cast<const uint16_t*>(term.b.At(begin, column));
       return tiles.pair_rows(out, to.ld, w, term.b.ld, end - begin, n);
     }
-    for (int64_t i = begin; i < end; i += 2) {
-      const auto* even = reinterpret_cast<const uint8_t*>(term.b.At(i, column));
-      tiles.pair_codes(out + (i - begin) * kLanes, to.ld, even, i + 1 < end ? even + term.b.ld : nullptr, n);
-    }
+    const auto* w = reinterpret_cast<const uint8_t*>(term.b.At(begin, column));
+    tiles.pair_codes(out, to.ld, w, term.b.ld, end - begin, n);
   });
 }
 

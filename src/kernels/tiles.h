@@ -167,8 +167,8 @@ struct Tiles {
   void (*mul_scaled_bf16)(const MulScaled&);
   void (*quantize_rows_bf16)(const QuantizedRowsBf16&);
   void (*column_tile_bf16)(const ColumnTile&);
-  // pair_rows for one pair of rows of n codes of E4M3, widened; odd null: zeros.
-  void (*pair_codes)(uint16_t* b, int64_t ldb, const uint8_t* even, const uint8_t* odd, int64_t n);
+  // pair_rows for codes of E4M3, widened.
+  void (*pair_codes)(uint16_t* b, int64_t ldb, const uint8_t* w, int64_t ldw, int64_t k, int64_t n);
   // A panel (at 64 bytes) whose lanes are up to 16 rows of n codes, ld apart: widened [pair][16][2], up to a multiple
   // of 64 codes, what is missing zero.
   void (*turn_codes)(uint16_t* panel, const uint8_t* codes, int64_t ld, int64_t rows, int64_t n);

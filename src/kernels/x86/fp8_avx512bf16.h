@@ -8,6 +8,6 @@ namespace fathom::kernels {
 void MulScaledBf16(const MulScaled& m);
 void QuantizeRowsBf16(const QuantizedRowsBf16& q);
 void ColumnTileBf16(const ColumnTile& t);
-void PairCodes(uint16_t* b, int64_t ldb, const uint8_t* even, const uint8_t* odd, int64_t n);
+void PairCodes(uint16_t* b, int64_t ldb, const uint8_t* w, int64_t ldw, int64_t k, int64_t n);
 
 }  // namespace fathom::kernels

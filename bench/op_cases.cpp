@@ -247,6 +247,12 @@ std::vector<std::pair<std::string, std::string>> DefaultSuite() {
       suite.emplace_back(op, std::string(sizes) + ":bf16:bf16:j64");
     }
   }
+  // The same in FP8.
+  for (const char* op : {"linear", "linear_backward_input", "linear_backward_weight"}) {
+    suite.emplace_back(op, "m4096n1024k1024:fp8:f8e4m3");
+    if (op != std::string_view("linear")) suite.emplace_back(op, "m512n128k256:fp8:f8e4m3:j16");
+  }
+  suite.emplace_back("experts", "m512n128k256:fp8:f8e4m3:j16");
   for (const auto& [op, problem] :
        std::vector<std::pair<const char*, const char*>>{{"linear", "m1n64k1024:f32:bf16"},
                                                         {"linear", "m512n64k1024:f32:bf16"},

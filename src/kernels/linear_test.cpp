@@ -194,7 +194,7 @@ TEST(LinearProblem, Grammar) {
 TEST(Linear, ExactOnWholeNumbers) {
   uint64_t seed = 1;
   for (const char* types : {":f32:f32", ":f32:bf16", ":f32:f16", ":f32:f8e4m3", ":bf16:bf16", ":bf16:f8e4m3",
-                            ":bf16:f32", ":w8a8:f8e4m3:ue8m0"}) {
+                            ":bf16:f32", ":w8a8:f8e4m3:ue8m0", ":fp8:f8e4m3:ue8m0", ":fp8:bf16"}) {
     for (const char* sizes : {"m1n1k1", "m2n3k7", "m7n33k64", "m8n65k130", "m9n17k33", "m16n64k96", "m17n70k131",
                               "m64n31k200", "m65n129k24", "m3n130k320"}) {
       CheckProblem(Parsed(std::string(sizes) + types), true, ++seed);
@@ -205,7 +205,7 @@ TEST(Linear, ExactOnWholeNumbers) {
 TEST(Linear, WithinTheBound) {
   uint64_t seed = 100;
   for (const char* types : {":f32:f32", ":f32:bf16", ":f32:f16", ":f32:f8e4m3", ":bf16:bf16", ":bf16:f8e4m3",
-                            ":w8a8:f8e4m3", ":w8a8:f8e4m3:ue8m0", ":w8a8:bf16"}) {
+                            ":w8a8:f8e4m3", ":w8a8:f8e4m3:ue8m0", ":w8a8:bf16", ":fp8:f8e4m3", ":fp8:f8e4m3:ue8m0"}) {
     for (const char* sizes :
          {"m1n257k129", "m4n40k1024", "m6n21k256", "m16n66k80", "m100n70k272", "m5n9k1", "m140n66k418"}) {
       CheckProblem(Parsed(std::string(sizes) + types), false, ++seed);
@@ -222,11 +222,14 @@ TEST(Linear, LargerThanABlock) {
   CheckProblem(Parsed("m291n70k66:f32:f32"), true, 11);
   CheckProblem(Parsed("m2n2100k96:bf16:bf16"), true, 12);
   CheckProblem(Parsed("m1n1500k8192:bf16:f8e4m3"), true, 13);
+  CheckProblem(Parsed("m33n65k2183:fp8:f8e4m3:ue8m0"), true, 14);
+  CheckProblem(Parsed("m1040n70k66:fp8:f8e4m3:ue8m0"), true, 15);
+  CheckProblem(Parsed("m40n600k140:fp8:f8e4m3:ue8m0"), true, 16);
 }
 
 TEST(Linear, OutputsAndJobs) {
   uint64_t seed = 300;
-  for (const char* types : {":f32:f32", ":bf16:bf16", ":bf16:f8e4m3", ":w8a8:f8e4m3:ue8m0"}) {
+  for (const char* types : {":f32:f32", ":bf16:bf16", ":bf16:f8e4m3", ":w8a8:f8e4m3:ue8m0", ":fp8:f8e4m3:ue8m0"}) {
     for (const char* sizes : {"m1n40k96", "m5n17k33", "m20n70k64", "m530n70k64", "m130n41k33"}) {
       for (const char* options : {":acc", ":ybf16", ":j3", ":acc:j2"}) {
         CheckProblem(Parsed(std::string(sizes) + types + options), true, ++seed);
@@ -279,7 +282,8 @@ TEST(Linear, SameBitsForAnyThreads) {
   uint64_t seed = 500;
   for (const char* text :
        {"m1n700k333:bf16:bf16:j3", "m5n300k256:bf16:f8e4m3", "m70n200k300:bf16:bf16", "m70n130k300:w8a8:f8e4m3",
-        "m33n65k130:f32:f32", "m600n100k600:bf16:bf16", "m1n515k1000:f32:bf16"}) {
+        "m70n130k300:fp8:f8e4m3:j3", "m600n300k200:fp8:f8e4m3", "m40n20k300:fp8:f8e4m3:j20", "m33n65k130:f32:f32",
+        "m600n100k600:bf16:bf16", "m1n515k1000:f32:bf16"}) {
     const Case c(Parsed(text), false, ++seed);
     for (const Target& target : Targets()) {
       const std::vector<float> one = c.With(target.tiles, 1);
@@ -333,7 +337,7 @@ TEST(Linear, NonFiniteStaysInItsRow) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const char* text :
        {"m3n20k37:f32:f32", "m3n20k37:bf16:bf16", "m3n20k37:bf16:f8e4m3", "m21n20k37:bf16:bf16", "m21n20k37:f32:bf16",
-        "m21n20k37:w8a8:f8e4m3", "m140n20k37:f32:f32", "m140n20k38:bf16:bf16"}) {
+        "m21n20k37:w8a8:f8e4m3", "m140n20k37:fp8:f8e4m3", "m140n20k37:f32:f32", "m140n20k38:bf16:bf16"}) {
     const Case c(Parsed(text), true, 9);
     for (int64_t k = 0; k < c.p.k; ++k) c.x.data<float>()[c.ldx + k] = kInf;
     for (const Target& target : Targets()) {

@@ -146,7 +146,14 @@ void ScaleE5m6Row(float* out, const void* in, int64_t n, float scale) {
   for (int64_t begin = 0; begin < n; begin += kScaleBlock) {
     const int64_t count = n - begin < kScaleBlock ? n - begin : kScaleBlock;
     HWY_ALIGN uint32_t codes[kScaleBlock + 1];
-    for (int64_t i = 0; i < count; i += 2, from += 3) {
+    int64_t i = 0;
+    for (; i + 2 < count; i += 2, from += 3) {  // four bytes at a time: the fourth is the next pair's
+      uint32_t pair;
+      __builtin_memcpy(&pair, from, 4);
+      codes[i] = pair & 0xfffu;
+      codes[i + 1] = pair >> 12 & 0xfffu;
+    }
+    for (; i < count; i += 2, from += 3) {
       uint32_t pair = 0;
       __builtin_memcpy(&pair, from, i + 1 < count ? 3 : 2);
       codes[i] = pair & 0xfffu;

@@ -145,6 +145,8 @@ int RunCorpus(const CorpusFlags& flags) {
     const Generator generate = flags.kind == "recall" ? RecallGenerator(flags.recall) : Generators().at(flags.kind);
     for (; documents < flags.documents; ++documents) lines += Line(generate(flags.seed, documents));
   }
+  if (documents == 0)
+    throw Error("nothing is left to write", fmt::format("{} files without running text", flags.inputs.size()));
   WriteCorpus(flags.out, lines);
   Print(
       fmt::format("{}: {} documents, {}\n", flags.out, documents, io::HumanBytes(static_cast<int64_t>(lines.size()))));

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -23,7 +24,7 @@ namespace {
 struct NeedleFlags {
   ModelOptions model;
   eval::NeedleOptions options;
-  std::string filler, svg, png;
+  std::string filler, title, svg, png;
   int64_t batch = 16;
   bool json = false;
 };
@@ -56,10 +57,8 @@ int RunNeedle(NeedleFlags flags) {
     return stopped.exit_code;
   }
   const std::string name = std::filesystem::absolute(flags.model.model).lexically_normal().filename().string();
-  if (!flags.svg.empty()) {
-    io::WriteFileAtomically(
-        flags.svg, report::Standalone(eval::NeedleSvg(map, fmt::format("Needles found by {}", name), trained)));
-  }
+  const std::string title = flags.title.empty() ? fmt::format("Needles found by {}", name) : flags.title;
+  if (!flags.svg.empty()) io::WriteFileAtomically(flags.svg, report::Standalone(eval::NeedleSvg(map, title, trained)));
   if (!flags.png.empty()) io::WriteFileAtomically(flags.png, eval::NeedlePng(map));
   Print(flags.json ? eval::NeedleJson(map) : eval::NeedleTable(map));
   return 0;
@@ -89,6 +88,7 @@ void AddNeedle(CLI::App& app, int& exit_code) {
   c->add_option("--seed", o.seed, "The same seed gives the same haystacks")->capture_default_str();
   c->add_option("--batch", flags->batch, "Haystacks read at a time")->check(CLI::Range(1, 64))->capture_default_str();
   c->add_option("--svg", flags->svg, "Write the heat map here")->type_name("FILE");
+  c->add_option("--title", flags->title, "Of the SVG (default: the model's name)");
   c->add_option("--png", flags->png, "Write the heat map here, cells only")->type_name("FILE");
   c->add_flag("--json", flags->json, "Print the map as JSON");
   c->footer(

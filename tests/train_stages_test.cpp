@@ -169,5 +169,34 @@ TEST_F(Stages, EpochsOfASmallCorpusAreSaid) {
             std::string::npos);
 }
 
+// Before it has learned anything: the tools around a run with stages work on its models, beyond their length too.
+TEST_F(Stages, NeedlesOfAFreshModel) {
+  const std::string binary = FATHOM_BINARY;
+  const std::string recall = binary +
+                             " corpus recall --form notes --seed 4 --documents 30 --least-length 32 --length 48 " +
+                             "--tokenizer " + FATHOM_SOURCE_DIR + "/models/story-16m --out ";
+  ExpectSays(Shell(recall + At("a.jsonl")), 0, {"30 documents"});
+  ExpectSays(Shell(recall + At("b.jsonl")), 0, {"30 documents"});
+  EXPECT_EQ(Slurp(At("a.jsonl")), Slurp(At("b.jsonl")));
+  EXPECT_NE(Slurp(At("a.jsonl")).find("Recall: "), std::string::npos);
+  ExpectSays(Shell(binary + " corpus recall -n 1 --least-length 60 --length 40 --out " + At("c.jsonl")), 1,
+             {"--least-length is above --length"});
+
+  ExpectTrains("run",
+               "--set train.steps=2 --set stages.long.train.steps=1 --set 'data.sources=[\"" + At("a.jsonl") + "\"]'");
+  const Ran r = Shell(binary + " eval needle " + At("run/short/final") + " --form notes --lengths 96,48 --depths 2 " +
+                      "--samples 2 --others 1 --json --svg " + At("map.svg") + " --png " + At("map.png") + " 2>" +
+                      At("said.txt"));
+  ASSERT_EQ(r.code, 0) << r.out << Slurp(At("said.txt"));
+  EXPECT_NE(Slurp(At("said.txt")).find("beyond the model's 48 positions"), std::string::npos);
+  const json map = json::parse(r.out);
+  ASSERT_EQ(map["cells"].size(), 4u);
+  EXPECT_EQ(map["cells"][0]["length"], 48);
+  for (const json& cell : map["cells"]) EXPECT_GT(cell["nll"].get<double>(), 2.0);  // ln 4096 = 8.3 for a blind guess
+  EXPECT_EQ(Slurp(At("map.svg")).rfind("<svg", 0), 0u);
+  EXPECT_EQ(Slurp(At("map.png")).substr(1, 3), "PNG");
+  ExpectSays(Shell(binary + " eval needle " + At("run/final") + " --lengths 16"), 1, {"too short for a needle"});
+}
+
 }  // namespace
 }  // namespace fathom

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -55,6 +56,28 @@ class Scratch {
 void ExpectSays(const Ran& r, int code, std::initializer_list<const char*> parts) {
   EXPECT_EQ(r.code, code) << r.out;
   for (const char* p : parts) EXPECT_NE(r.out.find(p), std::string::npos) << "no '" << p << "' in:\n" << r.out;
+}
+
+TEST(Cli, EvalBitsPerByte) {
+  const Scratch dir;
+  std::ifstream held(std::string(kModel) + "/heldout.jsonl");
+  std::ofstream some(dir / "some.jsonl");
+  std::string line;
+  for (int i = 0; i < 3 && std::getline(held, line); ++i) some << line << "\n";
+  some.close();
+  const Ran r = Fathom(std::string("eval bpb ") + kModel + " " + (dir / "some.jsonl") + " --json 2>/dev/null");
+  ASSERT_EQ(r.code, 0) << r.out;
+  const nlohmann::json all = nlohmann::json::parse(r.out)["all"];
+  EXPECT_EQ(all["documents"], 3);
+  // Of the whole file the model's README says 1.434 (children's books, as these are).
+  EXPECT_NEAR(all["bits_per_byte"].get<double>(), 1.434, 0.1);
+  EXPECT_NEAR(all["bits_per_byte"].get<double>() * all["bytes"].get<double>() * std::log(2.0),
+              all["nats_per_token"].get<double>() * all["tokens"].get<double>(), 1e-6 * all["bytes"].get<double>());
+  EXPECT_NEAR(all["mtp_agreement"].get<double>(), 0.695, 0.1);
+  std::ofstream(dir / "bad.jsonl") << "{\"x\": 1}\n";
+  ExpectSays(Fathom(std::string("eval bpb ") + kModel + " " + (dir / "bad.jsonl")), 1,
+             {"line 1", "text", "--text-key"});
+  ExpectSays(Fathom(std::string("eval bpb ") + kModel + " /no/such/file"), 1, {"/no/such/file"});
 }
 
 TEST(Cli, GenerateIds) {

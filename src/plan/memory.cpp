@@ -114,15 +114,16 @@ double Workspace(const model::ModelConfig& c, const Layout& layout, const Memory
 Kept KeptByToken(const model::ModelConfig& c, const Layout& layout, const MemoryArgs& args, int64_t layer) {
   const bool many = Many(layout), fp8 = args.precision == Precision::kFp8, moe = c.IsMoe(layer);
   const double value = many ? kBf16 : kF32, d = D(c.hidden_size);
+  const double residual = fp8 ? kBf16 : value;
   Kept kept;
-  kept.activations = value * d;                                         // the residual stream before the layer
+  kept.activations = residual * d;                                      // the residual stream before the layer
   if (layer >= c.num_hidden_layers) kept.activations += value * 2 * d;  // what an MTP module joins
   if (args.recompute == model::Recompute::kFull) return kept;
   const double out = D(c.num_attention_heads * c.v_head_dim);
-  kept.activations += value * (d + D(c.q_lora_rank.value_or(0)) + D(c.cache_width()));  // between; latents
-  kept.activations += kF32 * D(c.num_attention_heads);                                  // log-sum-exp
-  (fp8 ? kept.cache : kept.activations) += out * (fp8 ? kE5M6Tile : value);             // before o_proj
-  const double gated = fp8 ? kFp8Tile : value;                                          // SwiGLU's inputs
+  kept.activations += residual * d + value * (D(c.q_lora_rank.value_or(0)) + D(c.cache_width()));  // between; latents
+  kept.activations += kF32 * D(c.num_attention_heads);                                             // log-sum-exp
+  (fp8 ? kept.cache : kept.activations) += out * (fp8 ? kE5M6Tile : value);                        // before o_proj
+  const double gated = fp8 ? kFp8Tile : value;                                                     // SwiGLU's inputs
   double& into = fp8 ? kept.cache : kept.activations;
   if (!moe) {
     into += 2 * D(c.intermediate_size) * gated;

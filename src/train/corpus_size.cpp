@@ -1,5 +1,6 @@
 #include "train/corpus_size.h"
 
+#include "data/byte_reader.h"
 #include "data/records.h"
 #include "data/source.h"
 
@@ -8,14 +9,26 @@ namespace {
 
 constexpr int64_t kSampleBytes = 128 << 10;  // of a source, some from each of its first files
 constexpr size_t kSampleFiles = 4;
-constexpr double kCompression = 3;  // bytes of text in a byte of a compressed file, about
+constexpr int64_t kWholeBytes = 32 << 20;  // compressed files to this size are read through for theirs
+constexpr double kCompression = 3;         // bytes of text in a byte of larger ones, about
+
+// Of the text in a file.
+double BytesOf(const data::SourceFile& file) {
+  if (file.compression == data::Compression::kNone) return static_cast<double>(file.bytes);
+  if (file.bytes <= kWholeBytes) {
+    const auto reader = data::ByteReader::Open(file.path, file.compression);
+    const Result<int64_t> bytes = reader ? reader.Value()->Skip(INT64_MAX) : Result<int64_t>(0);
+    if (bytes && bytes.Value() > 0) return static_cast<double>(bytes.Value());
+  }
+  return static_cast<double>(file.bytes) * kCompression;
+}
 
 double TokensOf(const data::SourceOptions& source, const tokenizer::Tokenizer& tokenizer) {
   data::Notices notices;
   double bytes = 0, sampled_bytes = 0, sampled_tokens = 0;
   size_t sampled = 0;
   for (const data::SourceFile& file : data::ListFiles(source, notices)) {
-    bytes += static_cast<double>(file.bytes) * (file.compression == data::Compression::kNone ? 1 : kCompression);
+    bytes += BytesOf(file);
     if (sampled++ >= kSampleFiles) continue;
     data::RecordOptions options;
     options.format = file.format;

@@ -216,7 +216,7 @@ void CleanBook(std::string_view text, const std::string& title, std::vector<Book
 }  // namespace
 
 std::string AsciiPunctuation(std::string_view text) {
-  static const std::array<std::pair<std::string_view, std::string_view>, 19> kMap = {{
+  static const std::array<std::pair<std::string_view, std::string_view>, 19> map = {{
       {"\u2018", "'"},  {"\u2019", "'"},  {"\u201c", "\""},  {"\u201d", "\""}, {"\u2013", "-"},
       {"\u2014", "--"}, {"\u2015", "--"}, {"\u2026", "..."}, {"\u00a0", " "},  {"\u200b", ""},
       {"\u2060", ""},   {"\ufeff", ""},   {"\u00e6", "ae"},  {"\u00c6", "Ae"}, {"\u0153", "oe"},
@@ -226,10 +226,10 @@ std::string AsciiPunctuation(std::string_view text) {
   out.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
     const auto found = static_cast<unsigned char>(text[at]) < 0x80
-                           ? kMap.end()
-                           : std::find_if(kMap.begin(), kMap.end(),
+                           ? map.end()
+                           : std::find_if(map.begin(), map.end(),
                                           [&](const auto& m) { return text.substr(at, m.first.size()) == m.first; });
-    if (found == kMap.end()) {
+    if (found == map.end()) {
       out += text[at++];
     } else {
       out += found->second;

@@ -97,24 +97,24 @@ void AddReadingTurns(Teller& t, Dialogue* d) {
 }
 
 std::string NumberWord(int64_t n) {
-  constexpr std::string_view small[] = {
+  constexpr std::string_view kSmall[] = {
       "zero", "one",    "two",    "three",    "four",     "five",    "six",     "seven",     "eight",    "nine",
       "ten",  "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"};
-  constexpr std::string_view tens[] = {"",      "",      "twenty",  "thirty", "forty",
-                                       "fifty", "sixty", "seventy", "eighty", "ninety"};
-  if (n < 20) return std::string(small[n]);
+  constexpr std::string_view kTens[] = {"",      "",      "twenty",  "thirty", "forty",
+                                        "fifty", "sixty", "seventy", "eighty", "ninety"};
+  if (n < 20) return std::string(kSmall[n]);
   std::string out;
   if (n >= 100) {
-    out += small[n / 100];
+    out += kSmall[n / 100];
     out += " hundred";
     if (n % 100 == 0) return out;
     out += " and ";
     return out + NumberWord(n % 100);
   }
-  out += tens[n / 10];
+  out += kTens[n / 10];
   if (n % 10 != 0) {
     out += '-';
-    out += small[n % 10];
+    out += kSmall[n % 10];
   }
   return out;
 }

@@ -82,7 +82,6 @@ constexpr std::string_view kAdjectives[] = {
     "little",     "small", "young",  "shy",     "cheerful", "clever",   "curious",  "gentle",   "lazy",    "proud",
     "kind",       "merry", "brave",  "patient", "clumsy",   "quiet",    "stubborn", "careful",  "playful", "tiny",
     "thoughtful", "bold",  "hungry", "busy",    "lonely",   "friendly", "honest",   "restless", "sleepy",  "dreamy"};
-constexpr std::string_view kWomen[] = {"grandmother", "mother", "aunt", "neighbour", "teacher", "baker's wife"};
 
 constexpr Place kPlaces[] = {
     {"the forest", "in the forest",

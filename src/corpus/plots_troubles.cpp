@@ -9,7 +9,7 @@ void Fear(Scene& s) {
   struct Dread {
     std::string_view what, where, test;
   };
-  constexpr Dread dreads[] = {
+  constexpr Dread kDreads[] = {
       {"the dark", "in a dark [cellar|cave|tunnel]", "It was as dark as [ink|the inside of a sack] in there."},
       {"deep water", "on a little island in the [river|pond]",
        "The water was [cold|deep] and came up to <h.his> chin."},
@@ -19,7 +19,7 @@ void Fear(Scene& s) {
       {"the deep forest", "in the middle of the forest",
        "The trees creaked, and eyes seemed to shine behind every bush."},
   };
-  const Dread& dread = t.Pick(dreads);
+  const Dread& dread = t.Pick(kDreads);
   t.Fix("dread", dread.what);
   t.Fix("where", dread.where);
   s.Theme("being afraid of <dread>", "<h.name> and <Dread>");
@@ -164,7 +164,7 @@ void Stuck(Scene& s) {
   struct Trap {
     std::string_view place, rescue, brief;
   };
-  constexpr Trap traps[] = {
+  constexpr Trap kTraps[] = {
       {"in a deep hole", "<H.He> brought long vines, tied them together and let one end down into the hole",
        "with a rope of vines"},
       {"in a thorny hedge", "<H.He> bent back the thorns one by one with a stick", "by bending back the thorns"},
@@ -176,7 +176,7 @@ void Stuck(Scene& s) {
       {"behind a heavy gate", "<H.He> looked at the lock for a long time, and turned it with a bent wire",
        "with a bent wire"},
   };
-  const Trap& trap = t.Pick(traps);
+  const Trap& trap = t.Pick(kTraps);
   t.Fix("trap", trap.place);
   t.Fix("how", trap.brief);
   s.Theme("a rescue", "How <h.name> Helped <f.name>");
@@ -261,7 +261,7 @@ void Noise(Scene& s) {
   struct Cause {
     std::string_view noise, cause;
   };
-  constexpr Cause causes[] = {
+  constexpr Cause kCauses[] = {
       {"tap, tap, tap", "a loose branch that knocked against the window"},
       {"scratch, scratch", "a hungry cat that wanted to come in"},
       {"hoo, hoo", "the wind in an empty bottle"},
@@ -270,7 +270,7 @@ void Noise(Scene& s) {
       {"bump, bump, bump", "an apple tree that was dropping its apples on the roof"},
       {"rustle, rustle", "a hedgehog that was looking for supper in the leaves"},
   };
-  const Cause& cause = t.Pick(causes);
+  const Cause& cause = t.Pick(kCauses);
   t.Fix("noise", cause.noise);
   t.Fix("cause", cause.cause);
   s.Theme("a noise in the night", "The Noise in the Night");

@@ -325,10 +325,10 @@ void Wish(Scene& s) {
   Teller& t = s.t;
   t.Fix("spirit", "[fairy|star|goldfish|talking fish|silver beetle|white bird]");
   const int64_t kind = t.Below(4);
-  constexpr std::string_view wishes[] = {"to be as big as a house", "to fly like a bird",
-                                         "that everything <h.he> touched would turn to sugar",
-                                         "to be the strongest of all"};
-  constexpr std::string_view troubles[] = {
+  constexpr std::string_view kWishes[] = {"to be as big as a house", "to fly like a bird",
+                                          "that everything <h.he> touched would turn to sugar",
+                                          "to be the strongest of all"};
+  constexpr std::string_view kTroubles[] = {
       "But now <h.his> own door was too small, and <h.he> could not go in. [<H.His> friend <f.name> ran away in "
       "fear.|When <h.he> sneezed, the trees fell down.]",
       "At first it was wonderful. But the wind carried <h.him> higher and higher, and it was cold and lonely up there. "
@@ -337,9 +337,9 @@ void Wish(Scene& s) {
       "hands with|touch] <h.his> friend <f.name> any more.",
       "But every cup that <h.he> lifted broke in <h.his> grip, and every door came off. [<H.His> friend <f.name> was "
       "afraid to play with <h.him>.|Nobody wanted to play with <h.him>.]"};
-  constexpr std::string_view names[] = {"being big", "flying", "sugar", "being strong"};
-  t.Fix("wish", wishes[kind]);
-  s.Theme("a wish about " + std::string(names[kind]), "<h.name>'s Wish");
+  constexpr std::string_view kNames[] = {"being big", "flying", "sugar", "being strong"};
+  t.Fix("wish", kWishes[kind]);
+  s.Theme("a wish about " + std::string(kNames[kind]), "<h.name>'s Wish");
   t.Add(
       "[But <h.he> was not content.|<H.He> was always wishing for something.|Still, <h.he> was often [unhappy|cross] "
       "with what <h.he> had.]");
@@ -352,7 +352,7 @@ void Wish(Scene& s) {
   t.Add(
       "[<H.Name> did not think long.|\"I know what I want!\" cried <h.name>.|<H.Name> shut <h.his> eyes.] <H.He> "
       "wished <wish>. And [at once|in the blink of an eye|before <h.he> could count to three] the wish came true.");
-  t.Add(troubles[kind]);
+  t.Add(kTroubles[kind]);
   t.Paragraph();
   t.Add(
       "[\"I have made a foolish wish,\" said <h.name>.|<H.Name> sat down and cried.|That evening <h.name> was very "

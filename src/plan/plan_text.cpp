@@ -46,11 +46,11 @@ std::string Aligned(const std::vector<std::vector<std::string>>& rows, size_t le
 
 // A bar of eighths of a letter.
 std::string Bar(double share, int width) {
-  static const char* const kParts[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  static const char* const parts[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
   const int eighths = static_cast<int>(std::lround(std::clamp(share, 0.0, 1.0) * width * 8));
   std::string out;
   for (int i = 0; i < eighths / 8; ++i) out += "█";
-  return out + kParts[eighths % 8];
+  return out + parts[eighths % 8];
 }
 
 std::string ModelText(const Plan& plan) {
@@ -245,9 +245,9 @@ std::string Grouped(int64_t n) {
 
 std::string Short(double n) {
   if (n < 1e4) return fmt::format("{:g}", n);
-  static const char* const kUnits[] = {"", "k", "M", "G", "T", "P", "E"};
+  static const char* const units[] = {"", "k", "M", "G", "T", "P", "E"};
   const auto group = std::min<size_t>(6, static_cast<size_t>(std::floor(std::log10(n) / 3 + 1e-12)));
-  return fmt::format("{:.4g}{}", n / std::pow(1000, static_cast<double>(group)), kUnits[group]);
+  return fmt::format("{:.4g}{}", n / std::pow(1000, static_cast<double>(group)), units[group]);
 }
 
 std::string Duration(double seconds) {

@@ -40,6 +40,7 @@ function(fathom_cross_tests target)
     target_link_libraries(${target} PRIVATE fathom_${d})
   endforeach()
   target_compile_definitions(${target} PRIVATE FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)  # what is tested is fast, the tests need not be
   if(NOT ARG_LABELS)
     set(ARG_LABELS fast)
   endif()

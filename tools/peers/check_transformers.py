@@ -2,7 +2,8 @@
 """Whether Hugging Face transformers reads a checkpoint that fathom wrote, and computes the same from it.
 
 Loads the folder there (float32, eager attention and experts), refuses weights that are missing or left over (but those of
-MTP layers, which transformers does not build), and compares the logits of all positions with those of `fathom trace`.
+MTP layers, which transformers does not build), and compares the logits of all positions with those of `fathom trace`. FP8
+weights are multiplied by their scales before transformers gets them.
 
 usage: check_transformers.py FOLDER --fathom build/release/fathom [--ids 5,17,99 | --tokens 128]
 """
@@ -22,12 +23,27 @@ import checkpoint
 
 def load(folder):
     """The model, and the names that do not fit."""
+    config, tensors = checkpoint.read(folder)
+    if "quantization_config" in config:  # transformers itself would round FP8 weights to BF16 on a CPU
+        return load_weights(config, checkpoint.to_f32(config, tensors))
+    return _load(transformers.AutoModelForCausalLM, folder)
+
+
+def load_weights(config, weights):
+    """The same of a config.json and {name: float32 array}."""
+    options = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config")}
+    return _load(getattr(transformers, config["architectures"][0]), None,
+                 config=transformers.AutoConfig.for_model(config["model_type"], **options),
+                 state_dict={name: torch.from_numpy(values) for name, values in weights.items()})
+
+
+def _load(model_class, folder, **options):
     transformers.utils.logging.disable_progress_bar()
-    options = {"dtype": torch.float32, "attn_implementation": "eager", "output_loading_info": True}
+    options |= {"dtype": torch.float32, "attn_implementation": "eager", "output_loading_info": True}
     try:
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, experts_implementation="eager", **options)
+        model, info = model_class.from_pretrained(folder, experts_implementation="eager", **options)
     except (TypeError, ValueError):  # versions that know one way of running the experts
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+        model, info = model_class.from_pretrained(folder, **options)
     layers = model.config.num_hidden_layers
 
     def is_mtp(name):

@@ -360,10 +360,10 @@ double AccumulatorError(int64_t k, int64_t interval, int64_t group = kTensorCore
   return worst;
 }
 
-// What the report found (3.3.2): nearly 2 % at K = 4096, more with more, nothing left with an interval of 128. While the
-// sum is in [2^e, 2^(e+1)) a group of products loses half of the last bit, 2^(e-14), on average; over a sum that grows
-// evenly to S, 2^e is 1/3 to 3/8 of S on average, so 1024 groups lose 2.1 to 2.3 % of S, the worst element a little
-// more.
+// What the report found (3.3.2): nearly 2 % at K = 4096, more with more, nothing left with an interval of 128. While
+// the sum is in [2^e, 2^(e+1)) a group of products loses half of the last bit, 2^(e-14), on average; over a sum that
+// grows evenly to S, 2^e is 1/3 to 3/8 of S on average, so 1024 groups lose 2.1 to 2.3 % of S, the worst element a
+// little more.
 TEST(Fp8TensorCore, FindingOfTheReport) {
   const double plain = AccumulatorError(4096, 0);
   EXPECT_GT(plain, 0.018);

@@ -10,7 +10,8 @@
 
 // Highway 1.0.3 has no SSE2 target: on x86-64 its baseline is emulation, which we leave empty.
 #if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
-// clang-format off: each needs the one before
+// Each needs the one before.
+// clang-format off
 #include "kernels/simd/tiles-inl.h"
 #include "kernels/simd/fp8-inl.h"
 #include "kernels/simd/table-inl.h"

@@ -178,8 +178,9 @@ void MultiplyGroup(const Tiles& tiles, const BlockJob& job, const Ranges& r, con
   }
 }
 
-// Jobs with the same B, such as the gradients of gate_proj and up_proj.
+// Jobs with the same B, such as the gradients of gate_proj and up_proj. Scaled ones with B turned share their A.
 bool SameB(const BlockJob& x, const BlockJob& y) {
+  if (x.scaled && x.b_turned) return false;
   if (x.terms != 1 || y.terms != 1 || x.k != y.k || x.n != y.n || x.bf16 != y.bf16 || x.b_turned != y.b_turned ||
       x.a_turned != y.a_turned || x.scaled != y.scaled) {
     return false;

@@ -278,6 +278,35 @@ TEST(Linear, MixedJobs) {
   }
 }
 
+// Jobs that share a weight have their own rows each, also where a thread has several of them.
+TEST(Linear, JobsOfOneWeight) {
+  constexpr int64_t kM = 40, kN = 33, kK = 50;
+  const TestWeight weight(kN, kK, DType::kF8E4M3, true, true, 1);
+  std::vector<float> x(3 * kM * kK), want(3 * kM * kN), got(want.size());
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>((i * i + i / (kM * kK)) % 5) - 2);
+  const auto jobs = [&](std::vector<float>& y) {
+    std::vector<LinearJob> out;
+    for (int64_t j = 0; j < 3; ++j) {
+      LinearJob job;
+      job.y = y.data() + j * kM * kN;
+      job.ldy = kN;
+      job.x = x.data() + j * kM * kK;
+      job.ldx = kK;
+      job.m = kM;
+      job.w = weight.w;
+      out.push_back(job);
+    }
+    return out;
+  };
+  Context ctx{Pool(1), Isa::kReference, {}};
+  Arena arena(1 << 22);
+  reference::Linear(ctx, arena, {jobs(want), Compute::kFp8});
+  for (const Target& target : Targets()) {
+    LinearWith(target.tiles, ctx, arena, {jobs(got), Compute::kFp8});
+    EXPECT_EQ(got, want) << target.name;
+  }
+}
+
 TEST(Linear, SameBitsForAnyThreads) {
   uint64_t seed = 500;
   for (const char* text :

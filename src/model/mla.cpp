@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace fathom::model {
 namespace {
@@ -273,7 +274,11 @@ void FullFormBackward(const Env& env, const ModelConfig& c, const AttentionParam
   const int64_t t = step.tokens(), per_head = s.dn + s.dv, width = s.r + s.dr, dim = s.dn + s.dr;
   const DType kv_dtype = CoreType(env.compute);
   const int64_t size = SizeOf(kv_dtype);
-  const int64_t group = std::clamp<int64_t>(kExpandedBudget / (t * per_head * (size + 4)), 1, s.h);
+  int64_t group = std::clamp<int64_t>(kExpandedBudget / (t * per_head * (size + 4)), 1, s.h);
+  if (env.compute == Compute::kFp8) {  // groups begin at whole blocks of kv_b_proj's scales
+    const int64_t least = kFp8Block / std::gcd(kFp8Block, per_head);
+    group = std::min(std::max(group / least, int64_t{1}) * least, s.h);
+  }
   std::byte* expanded = env.arena.Take<std::byte>(t * group * per_head * size);
   float* dexpanded = env.arena.Take<float>(t * group * per_head);
   for (int64_t h = 0; h < s.h; h += group) {

@@ -231,6 +231,15 @@ TEST_F(Fp8, TheTapeIsThreeQuartersOfBf16sAtMost) {
   }
 }
 
+// So many tokens that keys and values are made of some heads at a time, 5 of 8 by the memory alone: the heads' rows of
+// kv_b_proj begin at a block of its scales all the same, which the gradient's product insists on.
+TEST_F(Fp8, GroupsOfHeadsBeginAtABlockOfScales) {
+  config_.num_attention_heads = 8;
+  config_.v_head_dim = 32;
+  ParamStore store(config_, StorePolicy{.compute = Compute::kFp8, .optimizer = false});
+  EXPECT_GT(StepRunner::PlanBytes(ctx_, config_, store, 1, 60'000, Recompute::kPaper), 0);
+}
+
 TEST_F(Fp8, BlocksOfGradientsAreCoarser) {
   const auto tiles = Store(Compute::kFp8), blocks = Store(Compute::kFp8, true);
   EXPECT_FALSE(Gradients(*tiles, 2) == Gradients(*blocks, 2));

@@ -22,6 +22,7 @@ class Stages : public TrainCli {
            "original_max_position_embeddings = 48}\n";
     Put("recipe.toml", text);
     config_["max_position_embeddings"] = 48;
+    config_["bos_token_id"] = 7;  // the tokenizer's, 0, takes its place
     Put("config.json", config_.dump());
   }
   static constexpr const char* kFew = "--set train.steps=12 ";
@@ -138,6 +139,8 @@ TEST_F(Stages, AFinishedStageStaysAsItEnded) {
              {"stage short ended at step 12", "stage long went on from there"});
   ExpectSays(Train("run", std::string(kFew) + "--resume --set data.seed=3"), 1,
              {"stage short: data.seed cannot change"});
+  ExpectSays(Train("run", std::string(kFew) + "--resume --set name=other"), 1,
+             {"stage other has not run", "stage long went on without it"});
   // The last one may go on.
   ExpectSays(Train("run", std::string(kFew) + "--resume --set stages.long.train.steps=12"), 0, {"step 12/12"});
   EXPECT_EQ(json::parse(Slurp(At("run/final/training.json")))["step"], 12);

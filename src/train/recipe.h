@@ -34,7 +34,7 @@ struct ModelRecipe {
   std::string from;                // or a checkpoint's folder to continue
   std::string tokenizer;           // tokenizer.json or its folder; empty with `from`: the checkpoint's
   std::optional<double> init_std;  // without it: the config's initializer_range
-  // Instead of what the config says; RopeConfig (stages.h) applies them. A factor of 1: no scaling.
+  // Instead of what the config says; ApplyModelKeys (stages.h) applies them. A factor of 1: no scaling.
   std::optional<model::RopeScaling> rope_scaling;
   int64_t max_position_embeddings = 0;  // 0: the scaling's factor * original length if it is given, else the config's
 };

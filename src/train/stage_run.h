@@ -20,7 +20,8 @@ RunResult RunStage(Context& ctx, const Recipe& recipe, const std::string& dir, b
                    const StagePlace* place);
 
 // What RunStage checks before it works: the model, the tokenizer, memory for the weights. Gives the configuration of
-// the model that the recipe begins with, before model.rope_scaling and model.max_position_embeddings.
+// the model that the recipe begins with, before model.rope_scaling and model.max_position_embeddings; the
+// beginning-of-sequence id is the tokenizer's.
 model::ModelConfig CheckBeginning(const Recipe& recipe);
 
 // Makes the run's directory, or takes it as it is; what a killed run was writing in it goes. Throws Error for a

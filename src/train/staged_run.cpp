@@ -66,9 +66,25 @@ std::vector<model::ModelConfig> CheckStages(const std::vector<StageRecipe>& stag
   return configs;
 }
 
+// A stage has the model's keys from the recipe, not from the stage before: an extension that is not said again is gone.
+void WarnOfLostScaling(const std::vector<StageRecipe>& stages, const std::vector<model::ModelConfig>& configs,
+                       const RunEvents& events) {
+  for (size_t i = 1; i < stages.size() && events.on_warning; ++i) {
+    if (!configs[i - 1].rope_scaling || configs[i].rope_scaling || stages[i].recipe.model.rope_scaling) continue;
+    events.on_warning(fmt::format("stage {} has no model.rope_scaling: the model goes from {} positions back to {}",
+                                  stages[i].name, configs[i - 1].max_position_embeddings,
+                                  configs[i].max_position_embeddings));
+  }
+}
+
 // A stage that later ones have gone on from: it stays as it ended.
 void CheckFinished(const StageRecipe& stage, const std::string& dir, const std::string& later,
                    const RunEvents& events) {
+  if (!fs::exists(In(dir, "metrics.jsonl"))) {
+    throw Error(fmt::format("stage {} has not run, and stage {} went on without it", stage.name, later),
+                dir + " has no metrics.jsonl", "the stages of the run in their order",
+                "resume with the recipe of the run, or begin another in a new directory");
+  }
   // The newest that can be read; none: they were removed for their space.
   std::optional<RunState> newest;
   for (const std::string& path : ListRunStates(dir)) {
@@ -152,14 +168,10 @@ RunResult RunTraining(Context& ctx, const Recipe& recipe, const std::string& out
   if (resume) CheckLayout(out_dir, !recipe.stages.empty());
   if (recipe.stages.empty()) return RunStage(ctx, recipe, out_dir, resume, events, nullptr);
 
-  std::vector<StageRecipe> stages = Stages(recipe);
-  std::erase_if(stages, [](const StageRecipe& s) { return s.recipe.plan.device_hours > 0; });  // a cost, not a run
-  if (stages.empty()) throw Error("no stage of the recipe can run", "plan.device_hours in all of them", "a stage");
+  const std::vector<StageRecipe> stages = Stages(recipe);
   if (!resume) PrepareDirectory(out_dir, false);
   const std::vector<model::ModelConfig> configs = CheckStages(stages);
-  PrepareDirectory(out_dir, true);
-  const std::string text = ToToml(recipe);
-  io::WriteFileAtomically(In(out_dir, "recipe.toml"), text);
+  WarnOfLostScaling(stages, configs, events);
   size_t first = 0;  // the stage to go on in
   for (size_t i = 0; i < stages.size(); ++i) {
     if (!ListRunStates(In(out_dir, stages[i].name)).empty()) first = i;
@@ -167,6 +179,9 @@ RunResult RunTraining(Context& ctx, const Recipe& recipe, const std::string& out
   for (size_t i = 0; i < first; ++i) {
     CheckFinished(stages[i], In(out_dir, stages[i].name), stages[first].name, events);
   }
+  PrepareDirectory(out_dir, true);
+  const std::string text = ToToml(recipe);
+  io::WriteFileAtomically(In(out_dir, "recipe.toml"), text);
   RunResult result;
   for (size_t i = first; i < stages.size(); ++i) {
     const std::string dir = In(out_dir, stages[i].name);

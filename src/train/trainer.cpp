@@ -609,9 +609,10 @@ bool AtEnd(const Recipe& recipe, int64_t step, int64_t tokens) {
 }
 
 model::ModelConfig CheckBeginning(const Recipe& recipe) {
-  const Origin origin = OpenOrigin(recipe, {.on_info = {}, .on_warning = {}, .on_step = {}, .should_stop = {}});
+  Origin origin = OpenOrigin(recipe, {.on_info = {}, .on_warning = {}, .on_step = {}, .should_stop = {}});
   CheckStateMemory(recipe, origin.config, AvailableMemory());
-  return origin.beginning;
+  origin.beginning.bos_token_id = origin.config.bos_token_id;  // the tokenizer's, as in what the stages save
+  return std::move(origin.beginning);
 }
 
 RunResult RunStage(Context& ctx, const Recipe& recipe, const std::string& out_dir, bool resume, const RunEvents& events,

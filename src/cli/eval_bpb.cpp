@@ -148,7 +148,7 @@ int RunBpb(const BpbFlags& flags) {
   CheckVocabulary(text.tokenizer, model.config());
   const std::vector<Document> documents =
       ReadDocuments(flags, text.tokenizer, static_cast<int32_t>(model.config().eos_token_id.front()));
-  model.BuildTransformer(std::max(flags.window, 1 + kPrompt + kAnswer));
+  model.BuildTransformer(flags.greedy > 0 ? std::max(flags.window, 1 + kPrompt + kAnswer) : flags.window);
   std::fprintf(stderr, "%s\n", model.Description().c_str());
   std::map<std::string, eval::TextLoss> kinds;
   eval::TextLoss all;

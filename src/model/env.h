@@ -4,6 +4,7 @@
 // known before it runs; the calls below pass the work on otherwise.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -106,6 +107,14 @@ struct Env {
     return (training ? training->tape : arena).Take<T>(count);
   }
   bool planning() const { return arena.planning(); }
+  // f(begin, end) for pieces of n values, on all threads; nothing while memory is planned.
+  template <class F>
+  void InPieces(int64_t n, const F& f) const {
+    if (planning()) return;
+    constexpr int64_t kPiece = 16384;
+    ctx.pool.ParallelFor((n + kPiece - 1) / kPiece,
+                         [&](int64_t piece, int) { f(piece * kPiece, std::min(n, (piece + 1) * kPiece)); });
+  }
   void Show(std::string_view name, int64_t layer, const void* data, DType dtype, const Shape& shape) const {
     if (probe && probe->on_tensor && !planning()) probe->on_tensor(name, layer, TensorView{data, dtype, shape});
   }

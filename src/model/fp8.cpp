@@ -112,14 +112,16 @@ kernels::LinearBackwardTerm GradientTerm(const Env& env, const TensorName& name,
 }
 
 kernels::LinearBackwardWeightJob WeightGradient(const Env& env, const Weight& grad, const float* dy, const float* x,
-                                                int64_t m) {
+                                                int64_t m, const int32_t* dy_rows, const int32_t* x_rows) {
   return {.dw = Gradient(grad),
           .n = grad.rows,
           .k = grad.cols,
           .dy = dy,
           .ldy = grad.rows,
+          .dy_rows = dy_rows,
           .x = x,
           .ldx = grad.cols,
+          .x_rows = x_rows,
           .m = m,
           .ue8m0 = grad.ue8m0,
           .dy_blocks = env.training->dy_blocks};

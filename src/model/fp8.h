@@ -26,8 +26,9 @@ void MeasureGradient(const Env& env, const kernels::LinearBackwardTerm& term, in
 kernels::LinearBackwardTerm GradientTerm(const Env& env, const TensorName& name, const float* dy, int64_t m,
                                          const Weight& w, const int32_t* dy_rows = nullptr);
 
-// dw += dy^T x for contiguous dy (m, N) and x (m, K).
+// dw += dy^T x for rows of dy (., N) and x (., K), contiguous: the first m, or those of the numbers given.
 kernels::LinearBackwardWeightJob WeightGradient(const Env& env, const Weight& grad, const float* dy, const float* x,
-                                                int64_t m);
+                                                int64_t m, const int32_t* dy_rows = nullptr,
+                                                const int32_t* x_rows = nullptr);
 
 }  // namespace fathom::model

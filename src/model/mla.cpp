@@ -171,10 +171,8 @@ void Rotate(const Env& env, const RopeTable& rope, const int32_t* positions, int
 
 // x (n,) rounded to bf16.
 void Round(const Env& env, float* x, int64_t n) {
-  if (env.planning()) return;
-  constexpr int64_t kPiece = 16384;
-  env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) x[i] = RoundToBf16(x[i]);
+  env.InPieces(n, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) x[i] = RoundToBf16(x[i]);
   });
 }
 

@@ -170,30 +170,9 @@ void GatedMlpBackward(const Env& env, std::span<const GatedGradients> groups, in
   for (size_t i = 0; i < groups.size(); ++i) {
     const GatedGradients& g = groups[i];
     const int64_t n = g.params->gate_proj.rows;
-    weights.push_back({.dw = Gradient(g.grads->down_proj),
-                       .n = d,
-                       .k = n,
-                       .dy = g.dy,
-                       .ldy = d,
-                       .dy_rows = g.dy_rows,
-                       .x = hidden + at,
-                       .ldx = n,
-                       .m = g.rows,
-                       .ue8m0 = g.grads->down_proj.ue8m0,
-                       .dy_blocks = env.training->dy_blocks});
-    for (const auto& [dy, grad] : {std::pair{gate + at, &g.grads->gate_proj}, {up + at, &g.grads->up_proj}}) {
-      weights.push_back({.dw = Gradient(*grad),
-                         .n = n,
-                         .k = d,
-                         .dy = dy,
-                         .ldy = n,
-                         .x = g.x,
-                         .ldx = d,
-                         .x_rows = g.x_rows,
-                         .m = g.rows,
-                         .ue8m0 = grad->ue8m0,
-                         .dy_blocks = env.training->dy_blocks});
-    }
+    weights.push_back(WeightGradient(env, g.grads->down_proj, g.dy, hidden + at, g.rows, g.dy_rows));
+    weights.push_back(WeightGradient(env, g.grads->gate_proj, gate + at, g.x, g.rows, nullptr, g.x_rows));
+    weights.push_back(WeightGradient(env, g.grads->up_proj, up + at, g.x, g.rows, nullptr, g.x_rows));
     terms[2 * i] = GradientTerm(env, {"gate_proj", "gradient", g.expert}, gate + at, g.rows, g.params->gate_proj);
     terms[2 * i + 1] = GradientTerm(env, {"up_proj", "gradient", g.expert}, up + at, g.rows, g.params->up_proj);
     inputs.push_back({.dx = g.dx, .ldx = d, .m = g.rows, .terms = std::span(&terms[2 * i], 2)});

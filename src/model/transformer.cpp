@@ -22,21 +22,16 @@ int32_t* Positions(const Env& env, const Step& step) {
 
 // z = x + y; z may be x.
 void Add(const Env& env, float* z, const float* x, const float* y, int64_t n) {
-  if (env.planning()) return;
-  constexpr int64_t kPiece = 16384;
-  env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    const int64_t end = std::min(n, (piece + 1) * kPiece);
-    for (int64_t i = piece * kPiece; i < end; ++i) z[i] = x[i] + y[i];
+  env.InPieces(n, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) z[i] = x[i] + y[i];
   });
 }
 
 // x (n,) rounded to bf16, in place and on the tape.
 const uint16_t* KeepBf16(const Env& env, float* x, int64_t n) {
   uint16_t* kept = env.Keep<uint16_t>(n);
-  if (env.planning()) return kept;
-  constexpr int64_t kPiece = 16384;
-  env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) {
+  env.InPieces(n, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
       kept[i] = F32ToBf16(x[i]);
       x[i] = Bf16ToF32(kept[i]);
     }
@@ -44,10 +39,8 @@ const uint16_t* KeepBf16(const Env& env, float* x, int64_t n) {
   return kept;
 }
 void Widen(const Env& env, float* to, const uint16_t* from, int64_t n) {
-  if (env.planning()) return;
-  constexpr int64_t kPiece = 16384;
-  env.ctx.pool.ParallelFor((n + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) to[i] = Bf16ToF32(from[i]);
+  env.InPieces(n, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] = Bf16ToF32(from[i]);
   });
 }
 

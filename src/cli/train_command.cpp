@@ -29,7 +29,24 @@ std::string Duration(double seconds) {
   return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
-std::string StepLine(const nlohmann::json& row, int64_t step, int64_t steps, double left) {
+// Tokens and work of the steps since the last line that was kept.
+class Speed {
+ public:
+  void Add(const nlohmann::json& row) {
+    const double seconds = row["step_s"];
+    seconds_ += seconds;
+    tokens_ += row["tokens_per_s"].get<double>() * seconds;
+    work_ += row["mfu"].get<double>() * seconds;
+  }
+  std::string Text() const {
+    return fmt::format("{:.0f} tok/s  mfu {:.0f} %", tokens_ / seconds_, 100 * work_ / seconds_);
+  }
+
+ private:
+  double seconds_ = 0, tokens_ = 0, work_ = 0;
+};
+
+std::string StepLine(const nlohmann::json& row, int64_t step, int64_t steps, const Speed& speed, double left) {
   if (row.contains("skipped")) {
     return fmt::format("step {}/{}  skipped: {}", step, steps, row["skipped"].get<std::string>());
   }
@@ -47,8 +64,8 @@ std::string StepLine(const nlohmann::json& row, int64_t step, int64_t steps, dou
     for (const auto& v : row["max_vio"]) most = std::max(most, v.get<double>());
     line += fmt::format("  vio {:.2f}", most);
   }
-  return line + fmt::format("  {:.0f} tok/s  mfu {:.0f} %  {:.1f} GB  {} left", row["tokens_per_s"].get<double>(),
-                            100 * row["mfu"].get<double>(), row["memory_bytes"].get<double>() / 1e9, Duration(left));
+  return line +
+         fmt::format("  {}  {:.1f} GB  {} left", speed.Text(), row["memory_bytes"].get<double>() / 1e9, Duration(left));
 }
 
 // One line that is redrawn on a terminal, plain lines every `every` steps elsewhere.
@@ -64,11 +81,13 @@ class Progress {
   void Step(const nlohmann::json& row, int64_t step, int64_t steps, double seconds) {
     if (first_ < 0) first_ = step - 1;
     const double left = seconds / static_cast<double>(step - first_) * static_cast<double>(steps - step);
+    speed_.Add(row);
     const bool kept = step % every_ == 0 || step == steps || row.contains("val_loss") || row.contains("skipped");
     if (!kept && !terminal_) return;
-    const std::string line = StepLine(row, step, steps, left);
+    const std::string line = StepLine(row, step, steps, speed_, left);
     Clear();
     if (kept) {
+      speed_ = {};
       std::fprintf(stderr, "%s\n", line.c_str());
     } else {
       std::fprintf(stderr, "\r%s", line.c_str());
@@ -83,6 +102,7 @@ class Progress {
     shown_ = false;
   }
   int64_t every_, first_ = -1;
+  Speed speed_;
   bool terminal_, shown_ = false;
 };
 

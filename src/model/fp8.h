@@ -31,4 +31,13 @@ kernels::LinearBackwardWeightJob WeightGradient(const Env& env, const Weight& gr
                                                 int64_t m, const int32_t* dy_rows = nullptr,
                                                 const int32_t* x_rows = nullptr);
 
+// E4M3ToF32(F32ToE4M3(x)) of |x| <= 448 in a form that compilers vectorise: added to a number whose last bit is worth
+// what E4M3's is at x (3 bits of mantissa, exponents from -6 on), x is rounded.
+inline float RoundToE4M3(float x) {
+  constexpr uint32_t kExponent = 0x7f800000u, kLeast = (127u - 6u) << 23, kTwenty = 20u << 23, kHalf = 1u << 22;
+  const uint32_t exponent = std::bit_cast<uint32_t>(x) & kExponent;
+  const auto coarse = std::bit_cast<float>(((exponent > kLeast ? exponent : kLeast) + kTwenty) | kHalf);
+  return (x + coarse) - coarse;
+}
+
 }  // namespace fathom::model

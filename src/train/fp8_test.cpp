@@ -2,6 +2,7 @@
 // any threads, and names for what is not finite.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <filesystem>
 
@@ -10,6 +11,7 @@
 #include "checkpoint/write.h"
 #include "core/rng.h"
 #include "io/safetensors.h"
+#include "model/fp8.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
@@ -228,6 +230,19 @@ TEST_F(Fp8, TheTapeIsThreeQuartersOfBf16sAtMost) {
     EXPECT_EQ(tape(Compute::kF32), tape(Compute::kBf16));
     StepRunner runner(ctx_, config, store, 4, 256, Recompute::kPaper);
     EXPECT_EQ(static_cast<double>(runner.tape_bytes()), tape(Compute::kFp8));
+  }
+}
+
+// Every magnitude to 448 whose low 12 bits are all of few kinds: ties, their neighbours, subnormal codes.
+TEST(Fp8Values, RoundingToE4M3IsItsCodes) {
+  for (uint32_t high = 0; high <= 0x43e00; ++high) {
+    for (const uint32_t low : {0u, 1u, 0x800u, 0xfffu}) {
+      const uint32_t bits = high << 12 | low;
+      const auto x = std::bit_cast<float>(bits);
+      if (!(x <= kE4M3Max)) continue;
+      ASSERT_EQ(model::RoundToE4M3(x), E4M3ToF32(F32ToE4M3(x))) << x;
+      ASSERT_EQ(model::RoundToE4M3(-x), E4M3ToF32(F32ToE4M3(-x))) << -x;
+    }
   }
 }
 

@@ -126,7 +126,7 @@ class ServedChat(Served):
     def test_chat(self):
         self.assertFalse(self.page.shown("#mode"))
         self.page.click("#panel-open")
-        self.page.fill("#set-max_tokens", "40")
+        self.page.fill("#set-max_tokens", "400")  # long enough for a rate to be shown
         self.page.fill("#set-system", "Tell a story.")
         self.ask("Who lives in the forest?")
         self.assertEqual(self.page.number(".trouble"), 0, self.page.text(".trouble"))

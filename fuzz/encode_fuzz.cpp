@@ -9,7 +9,7 @@
 using namespace fathom::tokenizer;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const ModelText model = LoadModelText(FATHOM_SOURCE_DIR "/models/story-16m");
+  static const ModelText model = LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
   const Tokenizer& t = model.tokenizer;
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const std::string text = Utf8Lossy(bytes);

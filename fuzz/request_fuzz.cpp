@@ -13,7 +13,7 @@ constexpr int64_t kVocab = 4096;
 const server::ServedModel& Model() {
   static const server::ServedModel model = [] {
     server::ServedModel m{.names = {"m"},
-                          .text = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/models/story-16m"),
+                          .text = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer"),
                           .vocab_size = kVocab,
                           .max_context = 64,
                           .eos_ids = {1}};

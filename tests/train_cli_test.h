@@ -67,13 +67,14 @@ class TrainCli : public testing::Test {
                     {"num_key_value_heads", 2},
                     {"num_hidden_layers", 2}});
     Put("config.json", config_.dump());
-    recipe_ = Put("recipe.toml", std::string("[model]\nconfig = \"config.json\"\ntokenizer = \"") + FATHOM_SOURCE_DIR +
-                                     "/models/story-16m\"\n[data]\nsources = [{path = \"" + FATHOM_SOURCE_DIR +
-                                     "/configs/runs/text/alice.txt\", separator = \"\\n\\n\\n\"}]\n"
-                                     "sequence_length = 48\nvalidation_fraction = 0.1\n[train]\nsteps = 24\n"
-                                     "micro_batch = 2\n[schedule]\nlr = [{kind = \"linear\", to = 3e-3, steps = 8},"
-                                     "{kind = \"cosine\", to = 3e-4, steps = 16}]\nbatch_size = 4\n"
-                                     "bias_update_speed = 0.01\n[checkpoint]\nevery = 5\n");
+    recipe_ =
+        Put("recipe.toml", std::string("[model]\nconfig = \"config.json\"\ntokenizer = \"") + FATHOM_SOURCE_DIR +
+                               "/configs/runs/smoke-tokenizer\"\n[data]\nsources = [{path = \"" + FATHOM_SOURCE_DIR +
+                               "/configs/runs/text/alice.txt\", separator = \"\\n\\n\\n\"}]\n"
+                               "sequence_length = 48\nvalidation_fraction = 0.1\n[train]\nsteps = 24\n"
+                               "micro_batch = 2\n[schedule]\nlr = [{kind = \"linear\", to = 3e-3, steps = 8},"
+                               "{kind = \"cosine\", to = 3e-4, steps = 16}]\nbatch_size = 4\n"
+                               "bias_update_speed = 0.01\n[checkpoint]\nevery = 5\n");
   }
   ~TrainCli() override { std::filesystem::remove_all(folder_); }
 

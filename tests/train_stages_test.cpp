@@ -177,7 +177,7 @@ TEST_F(Stages, NeedlesOfAFreshModel) {
   const std::string binary = FATHOM_BINARY;
   const std::string recall = binary +
                              " corpus recall --form notes --seed 4 --documents 30 --least-length 32 --length 48 " +
-                             "--tokenizer " + FATHOM_SOURCE_DIR + "/models/story-16m --out ";
+                             "--tokenizer " + FATHOM_SOURCE_DIR + "/configs/runs/smoke-tokenizer --out ";
   ExpectSays(Shell(recall + At("a.jsonl")), 0, {"30 documents"});
   ExpectSays(Shell(recall + At("b.jsonl")), 0, {"30 documents"});
   EXPECT_EQ(Slurp(At("a.jsonl")), Slurp(At("b.jsonl")));

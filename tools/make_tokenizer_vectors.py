@@ -3,7 +3,7 @@
 made with Hugging Face tokenizers, and chats rendered by Jinja2 from the published templates.
 
 Usage: make_tokenizer_vectors.py MODEL_DIR TEMPLATE_DIR OUT_DIR    (needs `pip install tokenizers jinja2`)
-  MODEL_DIR     models/story-16m
+  MODEL_DIR     configs/runs/smoke-tokenizer
   TEMPLATE_DIR  a folder with deepseek-v3.tokenizer_config.json, deepseek-r1.tokenizer_config.json, deepseek-v3.1.chat_template.jinja
 
   story-encode.jsonl  {"text", "ids"}                     special tokens parsed, no bos

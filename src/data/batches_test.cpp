@@ -307,7 +307,7 @@ TEST_F(BatchesTest, CursorsOfOtherStreamsAreRefused) {
   EXPECT_CONTAINS(refusal([](DataOptions& o) { o.fim_rate = 0; }), "fim_rate");
   EXPECT_CONTAINS(refusal([](DataOptions& o) { o.validation_fraction = 0.1; }), "validation_fraction");
   EXPECT_CONTAINS(refusal([this](DataOptions& o) { o.exclude = Write("x.jsonl", JsonLine("x")); }), "exclude");
-  tokenizer::ModelText other = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/models/story-16m");
+  tokenizer::ModelText other = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
   other.tokenizer.set_bos_id(5);
   EXPECT_CONTAINS(ErrorOf([&] { BatchStream(options, other.tokenizer).Restore(cursor); }), "tokenizer");
 

@@ -42,7 +42,7 @@ inline std::string JsonLine(std::string_view text, const std::string& key = "tex
 }
 
 inline const tokenizer::Tokenizer& StoryTokenizer() {
-  static const tokenizer::ModelText model = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/models/story-16m");
+  static const tokenizer::ModelText model = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
   return model.tokenizer;
 }
 

@@ -7,7 +7,7 @@ namespace fathom::server {
 
 inline ServedModel TestModel() {
   ServedModel m{.names = {"story", "other-name"},
-                .text = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/models/story-16m"),
+                .text = tokenizer::LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer"),
                 .vocab_size = 4096,
                 .max_context = 64,
                 .eos_ids = {1}};

@@ -23,7 +23,7 @@ using nlohmann::json;
 using testing::HasSubstr;
 
 const ModelText& StoryModel() {
-  static const ModelText text = LoadModelText(FATHOM_SOURCE_DIR "/models/story-16m");
+  static const ModelText text = LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
   return text;
 }
 const Tokenizer& Story() { return StoryModel().tokenizer; }
@@ -158,7 +158,7 @@ void CheckOnePass(const std::string& file, const std::vector<std::string>& alpha
 }
 
 TEST(Bpe, OnePassEqualsMerging) {
-  CheckOnePass(FATHOM_SOURCE_DIR "/models/story-16m/tokenizer.json",
+  CheckOnePass(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer/tokenizer.json",
                {"e", "t", " ", "a", "o", "n", "h", "s", "the", "ing", "I", "'", ".", "\n", "é", "中", "\xFF"});
 }
 

@@ -47,7 +47,7 @@ TEST(TokenizerVectors, PublishedDecode) {
 }
 
 const Tokenizer& Story() {
-  static const ModelText text = LoadModelText(FATHOM_SOURCE_DIR "/models/story-16m");
+  static const ModelText text = LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
   return text.tokenizer;
 }
 

@@ -58,7 +58,7 @@ TEST(BenchCommand, WhatDoesNotFitTheModelIsNamed) {
 
 TEST(BenchCommand, AConfigurationWithRandomWeights) {
   const nlohmann::json j = Bench(FATHOM_SOURCE_DIR
-                                 "/configs/models/story-16m.json --dtype fp8 --compute bf16 --batch 1 --context 0 "
+                                 "/configs/models/fathom-16m.json --dtype fp8 --compute bf16 --batch 1 --context 0 "
                                  "--no-prefill --seconds 20");
   EXPECT_EQ(j["weights"], "F8_E4M3");
   EXPECT_EQ(j["compute"], "bf16");

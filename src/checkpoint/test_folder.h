@@ -47,7 +47,7 @@ inline std::string ErrorOf(const auto& f) {
 
 // A model of every kind of tensor, some thousand parameters.
 inline model::ModelConfig TinyConfig() {
-  model::ModelConfig c = model::ReadConfigFile(std::string(kConfigs) + "story-16m.json").config;
+  model::ModelConfig c = model::ReadConfigFile(std::string(kConfigs) + "fathom-16m.json").config;
   c.vocab_size = 40;
   c.hidden_size = 136;
   c.intermediate_size = 24;

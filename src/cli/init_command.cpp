@@ -52,7 +52,7 @@ int RunInit(const InitFlags& flags) {
 void AddInitCommand(CLI::App& app, int& exit_code) {
   auto* c = app.add_subcommand("init", "Write a checkpoint with random weights");
   const auto flags = std::make_shared<InitFlags>();
-  c->add_option("CONFIG", flags->config, "Configuration, e.g. configs/models/story-16m.json")->required();
+  c->add_option("CONFIG", flags->config, "Configuration, e.g. configs/models/fathom-16m.json")->required();
   c->add_option("OUT", flags->out, "Directory to write")->required();
   c->add_option("--dtype", flags->dtype, "f32, bf16, or fp8 as the release lays it out (128x128 blocks with scales)")
       ->check(CLI::IsMember({"f32", "bf16", "fp8"}))

@@ -79,7 +79,7 @@ TEST(ParseConfig, EveryConfigurationOfTheProjectIsRead) {
 }
 
 TEST(ParseConfig, WhatIsWrittenIsRead) {
-  for (const char* name : {"deepseek-v3.json", "deepseek-v2-lite.json", "story-16m.json"}) {
+  for (const char* name : {"deepseek-v3.json", "deepseek-v2-lite.json", "fathom-16m.json"}) {
     ModelConfig c = ReadConfigFile(std::string(kModels) + name).config;
     c.eos_token_id = {1, 2};
     const std::string text = ToJson(c);
@@ -311,7 +311,7 @@ TEST(CountParams, AreTheReleasesFigures) {
 TEST(CountParams, OfV2Lite) { EXPECT_EQ(CountParams(Parsed(V2())).main, 15'706'484'224); }
 
 TEST(ForEachParam, GivesShapesAndKinds) {
-  const ModelConfig c = ReadConfigFile(std::string(kModels) + "story-16m.json").config;
+  const ModelConfig c = ReadConfigFile(std::string(kModels) + "fathom-16m.json").config;
   ModelParams params = MakeParams(c);
   std::vector<std::string> names;
   ForEachParam(c, params, [&](const ParamInfo& info, const Weight& w) {
@@ -324,7 +324,7 @@ TEST(ForEachParam, GivesShapesAndKinds) {
       EXPECT_EQ(info.shape, (Shape{256, 512}));
       EXPECT_EQ(info.kind, ParamKind::kMatrix);
     }
-    EXPECT_TRUE(!info.copy || info.shape == (Shape{4096, 256}));
+    EXPECT_TRUE(!info.copy || info.shape == (Shape{6144, 256}));
   });
   EXPECT_EQ(names.front(), "model.embed_tokens.weight");
   EXPECT_EQ(names.back(), "lm_head.weight");

@@ -30,7 +30,7 @@ TEST(PlanFlops, DeepSeekV3) {
 
 // The counts of the planner's formulas and of the list of parameters.
 TEST(PlanFlops, EveryParameterIsCounted) {
-  for (const char* name : {"deepseek-v3", "deepseek-v2-lite", "tiny-1m", "story-16m"}) {
+  for (const char* name : {"deepseek-v3", "deepseek-v2-lite", "tiny-1m", "fathom-16m"}) {
     const model::ModelConfig c = Config(name);
     const model::ParamCount count = model::CountParams(c);
     int64_t main = 2 * c.vocab_size * c.hidden_size + c.hidden_size, mtp = 0;

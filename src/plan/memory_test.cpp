@@ -32,7 +32,7 @@ train::Recipe RecipeOf(Precision precision, bool small_moments) {
 // One process: weights, gradients, masters and moments are those of the trainer, but for the alignment of each piece of
 // a tensor to 64 bytes and, in FP8, for scales of blocks that are not full.
 TEST(PlanMemory, TheTrainersState) {
-  for (const char* name : {"tiny-1m", "story-16m", "bench-train-106m"}) {
+  for (const char* name : {"tiny-1m", "fathom-16m", "bench-train-106m"}) {
     const model::ModelConfig c = Config(name);
     const Layout layout = MakeLayout(c, {}, 512);
     for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp8}) {
@@ -55,7 +55,7 @@ TEST(PlanMemory, TheTrainersState) {
 TEST(PlanMemory, TheTrainersStep) {
   ThreadPool pool(2);
   Context ctx{.pool = pool, .isa = Isa::kReference, .verbose = {}};
-  for (const char* name : {"tiny-1m", "story-16m", "bench-train-106m"}) {
+  for (const char* name : {"tiny-1m", "fathom-16m", "bench-train-106m"}) {
     const model::ModelConfig c = Config(name);
     const Layout layout = MakeLayout(c, {}, 512);
     for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp8}) {

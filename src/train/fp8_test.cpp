@@ -220,8 +220,9 @@ TEST_F(Fp8, CodesOfCodesAreTheSame) {
 
 // gate and up from 4 bytes to 1 and 4 a tile of 128, attention's output to 1.5.
 TEST_F(Fp8, TheTapeIsThreeQuartersOfBf16sAtMost) {
-  const model::ModelConfig story = model::ReadConfigFile(std::string(checkpoint::kConfigs) + "story-16m.json").config;
-  for (const model::ModelConfig& config : {WideConfig(), story}) {
+  const model::ModelConfig fathom_16m =
+      model::ReadConfigFile(std::string(checkpoint::kConfigs) + "fathom-16m.json").config;
+  for (const model::ModelConfig& config : {WideConfig(), fathom_16m}) {
     ParamStore store(config, StorePolicy{.compute = Compute::kFp8, .optimizer = false});
     const auto tape = [&](Compute compute) {
       return static_cast<double>(StepRunner::PlanTapeBytes(ctx_, config, store, 4, 256, Recompute::kPaper, compute));

@@ -1,0 +1,67 @@
+// A set of texts as a machine over characters, built from a Network as far as it is asked for. A state is a set of
+// places in the network with the rules to return to (interned stacks); states are numbered as they are first reached.
+// Every state has a way to the end, as of Machine.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "grammar/network.h"
+
+namespace fathom::grammar {
+
+class CharMachine {
+ public:
+  using State = int32_t;
+  static constexpr State kDead = -1;
+  // The characters first..last lead to `next`.
+  struct Edge {
+    uint32_t first, last;
+    State next;
+  };
+  // What one machine may hold; what needs more throws Error out of Start and Edges.
+  static constexpr int64_t kMaxStates = 1 << 19, kMaxPlaces = 1 << 23, kMaxPlacesOfState = 1 << 14;
+
+  explicit CharMachine(Network network);
+
+  State Start() const { return start_; }
+  // Ascending, disjoint, none of the same `next` touch; any other character leads to kDead. Stays where it is.
+  std::span<const Edge> Edges(State state);
+  State Next(State state, uint32_t character);
+  bool Accepts(State state) const { return configs_[static_cast<size_t>(state)].accepts; }
+  int64_t states() const { return static_cast<int64_t>(configs_.size()); }
+
+ private:
+  struct Place {
+    int32_t node, stack;
+    bool operator==(const Place&) const = default;
+    auto operator<=>(const Place&) const = default;
+  };
+  struct Config {
+    std::vector<Place> places;  // ascending; of nodes with edges that read a character
+    bool accepts = false;
+    bool expanded = false;
+    std::vector<Edge> edges;
+  };
+  struct Frame {
+    int32_t node, below;
+  };
+
+  int32_t Push(int32_t node, int32_t below);
+  // The state of what is reached from `places` without reading.
+  State Close(std::vector<Place> places, bool at_begin);
+  void Expand(Config& config);
+
+  Network network_;
+  std::vector<Frame> frames_;  // of stacks; 0: empty
+  std::unordered_map<uint64_t, int32_t> frame_ids_;
+  std::deque<Config> configs_;
+  std::unordered_map<uint64_t, std::vector<State>> by_hash_;
+  int64_t places_ = 0;
+  State start_ = kDead;
+};
+
+}  // namespace fathom::grammar

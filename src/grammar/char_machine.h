@@ -1,12 +1,13 @@
 // A set of texts as a machine over characters, built from a Network as far as it is asked for. A state is a set of
-// places in the network with the rules to return to (interned stacks); states are numbered as they are first reached.
-// Every state has a way to the end, as of Machine.
+// places in the network, each with the rules to return to (interned stacks); states are numbered as they are first
+// reached. Every state has a way to the end, as of Machine.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "grammar/network.h"
@@ -22,28 +23,26 @@ class CharMachine {
     uint32_t first, last;
     State next;
   };
-  // What one machine may hold; what needs more throws Error out of Start and Edges.
-  static constexpr int64_t kMaxStates = 1 << 19, kMaxPlaces = 1 << 23, kMaxPlacesOfState = 1 << 14;
+  // What one machine may hold; what needs more throws Error (out of the constructor, Edges and Next).
+  static constexpr int64_t kMaxStates = 1 << 19, kMaxPlaces = 1 << 21, kMaxPlacesOfState = 1 << 14;
 
   explicit CharMachine(Network network);
 
-  State Start() const { return start_; }
+  State Start() const { return start_; }  // kDead: there is no text
   // Ascending, disjoint, none of the same `next` touch; any other character leads to kDead. Stays where it is.
   std::span<const Edge> Edges(State state);
   State Next(State state, uint32_t character);
-  bool Accepts(State state) const { return configs_[static_cast<size_t>(state)].accepts; }
+  bool Accepts(State state) const { return state != kDead && configs_[static_cast<size_t>(state)].accepts; }
   int64_t states() const { return static_cast<int64_t>(configs_.size()); }
 
  private:
   struct Place {
     int32_t node, stack;
-    bool operator==(const Place&) const = default;
     auto operator<=>(const Place&) const = default;
   };
   struct Config {
     std::vector<Place> places;  // ascending; of nodes with edges that read a character
-    bool accepts = false;
-    bool expanded = false;
+    bool accepts = false, expanded = false;
     std::vector<Edge> edges;
   };
   struct Frame {
@@ -51,15 +50,18 @@ class CharMachine {
   };
 
   int32_t Push(int32_t node, int32_t below);
-  // The state of what is reached from `places` without reading.
-  State Close(std::vector<Place> places, bool at_begin);
-  void Expand(Config& config);
+  // The state of what is reached from `places` without reading; kDead of nothing.
+  State Close(const std::vector<Place>& places, bool at_begin);
+  State Intern(std::vector<Place> places, bool accepts);
+  void ExpandConfig(Config& config);
 
   Network network_;
+  std::vector<bool> reads_;    // of each node: it has an edge that reads a character
   std::vector<Frame> frames_;  // of stacks; 0: empty
   std::unordered_map<uint64_t, int32_t> frame_ids_;
   std::deque<Config> configs_;
   std::unordered_map<uint64_t, std::vector<State>> by_hash_;
+  std::unordered_set<uint64_t> seen_;  // of a Close
   int64_t places_ = 0;
   State start_ = kDead;
 };

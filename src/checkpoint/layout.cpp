@@ -9,14 +9,14 @@
 
 namespace fathom::checkpoint {
 namespace {
-constexpr std::array<std::string_view, 3> kNames = {"f32", "bf16", "fp8"};
+constexpr std::array<std::string_view, 3> kPrecisionNames = {"f32", "bf16", "fp8"};
 }  // namespace
 
-std::string_view Name(Precision precision) { return kNames[static_cast<size_t>(precision)]; }
+std::string_view Name(Precision precision) { return kPrecisionNames[static_cast<size_t>(precision)]; }
 
 Precision PrecisionFromName(std::string_view name) {
-  for (size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] == name) return static_cast<Precision>(i);
+  for (size_t i = 0; i < kPrecisionNames.size(); ++i) {
+    if (kPrecisionNames[i] == name) return static_cast<Precision>(i);
   }
   throw Error("unknown precision", std::string(name), "f32, bf16 or fp8");
 }

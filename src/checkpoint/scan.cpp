@@ -8,7 +8,7 @@ namespace fathom::checkpoint {
 namespace {
 
 constexpr int64_t kPieceBytes = 4 << 20;  // of a task
-constexpr int64_t kSliceTasks = 64;       // tasks between two reports of progress
+constexpr int64_t kScanSlice = 64;        // tasks between two reports of progress
 
 struct Piece {
   size_t tensor;
@@ -63,8 +63,8 @@ std::vector<NonFinite> ScanForNonFinite(const Checkpoint& checkpoint, ThreadPool
   });
 
   int64_t done = 0;
-  for (size_t begin = 0; begin < pieces.size(); begin += kSliceTasks) {
-    const int64_t count = std::min<int64_t>(kSliceTasks, static_cast<int64_t>(pieces.size() - begin));
+  for (size_t begin = 0; begin < pieces.size(); begin += kScanSlice) {
+    const int64_t count = std::min<int64_t>(kScanSlice, static_cast<int64_t>(pieces.size() - begin));
     pool.ParallelFor(count, [&](int64_t task, int) { ScanPiece(pieces[begin + static_cast<size_t>(task)]); });
     for (size_t i = begin; i < begin + static_cast<size_t>(count); ++i)
       done += pieces[i].count * SizeOf(pieces[i].dtype);

@@ -68,13 +68,13 @@ void Load(const BenchFlags& o, Subject& s) {
 
 DType LinearType(const model::ModelParams& params) { return params.layers.front().self_attn.o_proj.dtype; }
 
-ordered_json Json(const kernels::Peaks& p) {
+ordered_json AsJson(const kernels::Peaks& p) {
   return {{"read_gb_s", p.read_gb_s},   {"bf16_tflop_s", p.bf16_tflop_s}, {"f32_tflop_s", p.f32_tflop_s},
           {"int8_top_s", p.int8_top_s}, {"read_pattern", p.read_pattern}, {"bf16_unit", p.bf16_unit},
           {"f32_unit", p.f32_unit},     {"int8_unit", p.int8_unit}};
 }
 
-ordered_json Json(const DecodeRow& r) {
+ordered_json AsJson(const DecodeRow& r) {
   ordered_json j = {{"batch", r.batch}, {"context", r.context}};
   if (!r.skipped.empty()) {
     j["skipped"] = r.skipped;
@@ -93,11 +93,11 @@ ordered_json Json(const DecodeRow& r) {
   j["head_bytes"] = r.head_bytes;
   j["cache_bytes"] = r.cache_bytes;
   j["distinct_experts_per_layer"] = r.experts_per_layer;
-  j["peak"] = Json(r.peaks);
+  j["peak"] = AsJson(r.peaks);
   return j;
 }
 
-ordered_json Json(const PrefillRow& r) {
+ordered_json AsJson(const PrefillRow& r) {
   ordered_json j = {{"tokens", r.tokens}};
   if (!r.skipped.empty()) {
     j["skipped"] = r.skipped;
@@ -112,7 +112,7 @@ ordered_json Json(const PrefillRow& r) {
   j["operations"] = r.operations;
   j["bytes"] = r.bytes;
   j["distinct_experts_per_layer"] = r.experts_per_layer;
-  j["peak"] = Json(r.peaks);
+  j["peak"] = AsJson(r.peaks);
   return j;
 }
 
@@ -123,11 +123,11 @@ void PrintJson(const BenchFlags& o, Subject& s, const BenchResult& r) {
       {"cpu", CpuName()}, {"threads", s.ctx().pool.size()}, {"isa", Name(s.ctx().isa)}, {"commit", BuildCommit()}};
   j["compute"] = kernels::Name(s.compute);
   j["weights"] = Name(LinearType(s.params()));
-  j["peak"] = Json(r.peaks);
+  j["peak"] = AsJson(r.peaks);
   j["decode"] = ordered_json::array();
-  for (const DecodeRow& row : r.decode) j["decode"].push_back(Json(row));
+  for (const DecodeRow& row : r.decode) j["decode"].push_back(AsJson(row));
   j["prefill"] = ordered_json::array();
-  for (const PrefillRow& row : r.prefill) j["prefill"].push_back(Json(row));
+  for (const PrefillRow& row : r.prefill) j["prefill"].push_back(AsJson(row));
   const MemoryFigures& m = r.memory;
   j["memory"] = {{"planned_bytes", m.planned()},        {"peak_bytes", m.peak},   {"program_bytes", m.program},
                  {"weight_bytes", m.weights},           {"cache_bytes", m.cache}, {"arena_bytes", m.arena},
@@ -235,7 +235,7 @@ int RunTrain(const BenchFlags& o) {
     j["model"] = o.model.model;
     j["machine"] = {{"cpu", CpuName()}, {"threads", pool.size()}, {"isa", Name(ctx.isa)}, {"commit", BuildCommit()}};
     j["compute"] = kernels::Name(compute);
-    j["peak"] = Json(r.peaks);
+    j["peak"] = AsJson(r.peaks);
     ordered_json& t = j["train"];
     t = {{"tokens_per_s", r.tokens_per_s},
          {"mfu", r.mfu},

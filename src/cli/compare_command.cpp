@@ -24,7 +24,7 @@ std::string Percent(double value, double first) {
   return std::isfinite(value / first) ? fmt::format("{:+.3f} %", 100 * (value / first - 1)) : "";
 }
 
-void Compare(const CompareFlags& flags) {
+void CompareRuns(const CompareFlags& flags) {
   namespace fs = std::filesystem;
   std::vector<report::RunCurve> runs;
   size_t widest = 3;
@@ -65,7 +65,7 @@ void AddCompareCommand(CLI::App& app, int&) {
   auto flags = std::make_shared<CompareFlags>();
   command->add_option("runs", flags->runs, "folders of runs (`fathom train --out`)")->required();
   command->add_option("--out", flags->out, "draw NAME.svg and NAME-difference.svg")->type_name("NAME");
-  command->callback([flags] { Compare(*flags); });
+  command->callback([flags] { CompareRuns(*flags); });
 }
 
 }  // namespace fathom::cli

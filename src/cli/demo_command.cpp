@@ -14,7 +14,7 @@
 namespace fathom::cli {
 namespace {
 
-constexpr int64_t kDefaultNewTokens = 200, kPromptLimit = int64_t{256} << 20;
+constexpr int64_t kDefaultNewTokens = 200;
 constexpr double kDefaultTemperature = 0.2;
 constexpr uint64_t kSeed = 965;
 

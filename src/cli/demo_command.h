@@ -15,6 +15,8 @@ class App;
 
 namespace fathom::cli {
 
+constexpr int64_t kPromptLimit = int64_t{256} << 20;  // bytes of a file of prompts
+
 struct DemoFlags {
   std::string ckpt_path;
   std::string chat_template;

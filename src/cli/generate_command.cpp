@@ -27,8 +27,6 @@
 namespace fathom::cli {
 namespace {
 
-constexpr int64_t kPromptLimit = int64_t{256} << 20;
-
 struct GenerateFlags {
   ModelOptions model;
   SamplingOptions sampling;

@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct TrainFlags {
+struct TokenizerTrainFlags {
   std::vector<std::string> corpus;
   std::string out, format = "auto", text_key = "text";
   int64_t vocab_size = 0, min_frequency = 2, model_max_length = 131072;
@@ -40,7 +40,7 @@ void Warn(data::Notices& notices) {
   for (const data::Notice& n : notices.Take()) std::fprintf(stderr, "fathom: warning: %s\n", ToString(n).c_str());
 }
 
-std::vector<data::SourceFile> Files(const TrainFlags& flags, data::Notices& notices) {
+std::vector<data::SourceFile> Files(const TokenizerTrainFlags& flags, data::Notices& notices) {
   std::vector<data::SourceFile> files;
   for (const std::string& path : flags.corpus) {
     data::SourceOptions source;
@@ -51,7 +51,7 @@ std::vector<data::SourceFile> Files(const TrainFlags& flags, data::Notices& noti
   return files;
 }
 
-void Count(const std::vector<data::SourceFile>& files, const TrainFlags& flags, data::Notices& notices,
+void Count(const std::vector<data::SourceFile>& files, const TokenizerTrainFlags& flags, data::Notices& notices,
            tokenizer::PieceCounter& counter, const ProgressFn& progress) {
   int64_t total = 0, done = 0;
   for (const data::SourceFile& file : files) total += file.bytes;
@@ -76,7 +76,7 @@ struct Output {
   std::optional<io::AtomicFile> tokenizer, config;
 };
 
-void Open(const TrainFlags& flags, Output& out) {
+void Open(const TokenizerTrainFlags& flags, Output& out) {
   const bool is_file = flags.out.ends_with(".json") && !fs::is_directory(flags.out);
   std::string config;
   out.path = flags.out;
@@ -95,7 +95,7 @@ void Open(const TrainFlags& flags, Output& out) {
   if (!config.empty()) out.config.emplace(config);
 }
 
-int RunTrain(const TrainFlags& flags) {
+int RunTrain(const TokenizerTrainFlags& flags) {
   tokenizer::BpeTrainOptions options;
   options.vocab_size = flags.vocab_size;
   options.min_frequency = flags.min_frequency;
@@ -161,7 +161,7 @@ int RunTrain(const TrainFlags& flags) {
 
 void AddTokenizerTrain(CLI::App& tokenizer, int& exit_code) {
   CLI::App* c = tokenizer.add_subcommand("train", "Build a tokenizer from a corpus");
-  const auto flags = std::make_shared<TrainFlags>();
+  const auto flags = std::make_shared<TokenizerTrainFlags>();
   c->add_option("CORPUS", flags->corpus,
                 "Files and folders of text (a file is a document) and JSON lines, also .gz and .zst")
       ->required();

@@ -8,11 +8,6 @@
 namespace fathom::corpus {
 namespace {
 
-void Turn(Dialogue* d, std::string user, std::string assistant) {
-  d->push_back({"user", std::move(user)});
-  d->push_back({"assistant", std::move(assistant)});
-}
-
 struct Group {
   std::string_view name, one;
   std::string_view members[16];

@@ -8,12 +8,7 @@
 namespace fathom::corpus {
 namespace {
 
-constexpr uint64_t kStream = 2;
-
-void Turn(Dialogue* d, std::string user, std::string assistant) {
-  d->push_back({"user", std::move(user)});
-  d->push_back({"assistant", std::move(assistant)});
-}
+constexpr uint64_t kDialogueStream = 2;
 
 // "Please ..." or not, as people write.
 std::string Ask(Teller& t, std::string question) {
@@ -48,6 +43,11 @@ void Thanks(Teller& t, Dialogue* d) {
 }
 
 }  // namespace
+
+void Turn(Dialogue* d, std::string user, std::string assistant) {
+  d->push_back({"user", std::move(user)});
+  d->push_back({"assistant", std::move(assistant)});
+}
 
 void AddStoryTurns(Teller& t, Dialogue* d) {
   const Story story = TellStory(t);
@@ -182,7 +182,7 @@ void AddArithmetic(Teller& t, Dialogue* d) {
 }
 
 Dialogue DrawDialogue(uint64_t seed, int64_t index) {
-  Teller t(seed, kStream, index);
+  Teller t(seed, kDialogueStream, index);
   Dialogue d;
   if (t.Chance(0.08)) {
     Turn(&d, t.Say("[Hello!|Hi!|Hi there.|Good morning!|Hello, how are you?|Good evening.|Hey]"),

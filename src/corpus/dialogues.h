@@ -19,6 +19,8 @@ using Dialogue = std::vector<Message>;
 // Document `index` of a corpus of dialogues.
 Dialogue DrawDialogue(uint64_t seed, int64_t index);
 
+void Turn(Dialogue* dialogue, std::string user, std::string assistant);  // added at the end
+
 // The turns of one kind, added to `dialogue`.
 void AddStoryTurns(Teller& teller, Dialogue* dialogue);    // a story is told, perhaps talked about
 void AddReadingTurns(Teller& teller, Dialogue* dialogue);  // questions about a story in the prompt

@@ -10,7 +10,7 @@
 namespace fathom::corpus {
 namespace {
 
-constexpr uint64_t kStream = 0x52454341;  // of the draws, beside other generators with the same seed
+constexpr uint64_t kRecallStream = 0x52454341;  // of the draws, beside other generators with the same seed
 
 constexpr std::array<std::string_view, 42> kKeys = {
     "Mary", "Alice", "John",    "Peter",  "Dorothy", "Jane",  "Sara",      "Heidi", "Laurie", "Diana", "Dick",
@@ -24,15 +24,15 @@ constexpr std::array<std::string_view, 50> kAnswers = {
     "basket", "bell",   "coat",   "boat",    "ring",  "bottle", "cloud", "palace", "lion",  "music",
     "paper",  "door",   "bridge", "kitchen", "sand",  "spring", "dust",  "summer", "house", "winter"};
 
-constexpr std::array<std::string_view, 10> kAdjectives = {"little", "old",   "great", "white", "black",
-                                                          "quiet",  "happy", "poor",  "young", "good"};
-constexpr std::array<std::string_view, 10> kNouns = {"man",   "woman", "girl",    "boy",   "dog",
-                                                     "child", "cat",   "soldier", "queen", "teacher"};
-constexpr std::array<std::string_view, 10> kVerbs = {"walked", "sat", "looked", "stood",  "went",
-                                                     "came",   "ran", "slept",  "waited", "played"};
-constexpr std::array<std::string_view, 10> kPlaces = {"in the field", "by the road",   "near the wall", "in the town",
-                                                      "on the hill",  "at the gate",   "in the night",  "with a friend",
-                                                      "all day long", "in the morning"};
+constexpr std::array<std::string_view, 10> kFillerAdjectives = {"little", "old",   "great", "white", "black",
+                                                                "quiet",  "happy", "poor",  "young", "good"};
+constexpr std::array<std::string_view, 10> kFillerNouns = {"man",   "woman", "girl",    "boy",   "dog",
+                                                           "child", "cat",   "soldier", "queen", "teacher"};
+constexpr std::array<std::string_view, 10> kFillerVerbs = {"walked", "sat", "looked", "stood",  "went",
+                                                           "came",   "ran", "slept",  "waited", "played"};
+constexpr std::array<std::string_view, 10> kFillerPlaces = {
+    "in the field", "by the road",  "near the wall", "in the town",  "on the hill",
+    "at the gate",  "in the night", "with a friend", "all day long", "in the morning"};
 
 template <size_t N>
 std::string Pick(Rng& rng, const std::array<std::string_view, N>& list) {
@@ -74,8 +74,9 @@ std::string WordList(Rng& rng, int64_t limit, const LengthOf& length) {
 
 std::string FillerSentence(Rng& rng) {
   // Named one by one: the order in which a call's arguments are computed is the compiler's.
-  const std::string adjective = Pick(rng, kAdjectives), noun = Pick(rng, kNouns), verb = Pick(rng, kVerbs);
-  return "The " + adjective + " " + noun + " " + verb + " " + Pick(rng, kPlaces) + ".";
+  const std::string adjective = Pick(rng, kFillerAdjectives), noun = Pick(rng, kFillerNouns),
+                    verb = Pick(rng, kFillerVerbs);
+  return "The " + adjective + " " + noun + " " + verb + " " + Pick(rng, kFillerPlaces) + ".";
 }
 
 Needle DrawNeedle(Rng& rng, RecallForm form, const std::vector<std::string>& taken) {
@@ -119,7 +120,7 @@ std::vector<std::string> SentencesOf(std::string_view text) {
 
 std::string RecallDocument(uint64_t seed, int64_t index, const RecallOptions& o, const LengthOf& length) {
   FATHOM_CHECK(0 < o.least && o.least <= o.most && o.keys >= 1 && o.keys < static_cast<int64_t>(kKeys.size()));
-  Rng rng(seed, kStream << 32 ^ static_cast<uint64_t>(index));
+  Rng rng(seed, kRecallStream << 32 ^ static_cast<uint64_t>(index));
   const double ratio = static_cast<double>(o.most) / static_cast<double>(o.least);
   const auto limit =
       std::min(o.most, static_cast<int64_t>(static_cast<double>(o.least) * std::pow(ratio, rng.NextDouble())));

@@ -6,7 +6,7 @@
 namespace fathom::corpus {
 namespace {
 
-constexpr uint64_t kStream = 1;
+constexpr uint64_t kStoryStream = 1;
 
 void Opening(Scene& s) {
   Teller& t = s.t;
@@ -118,7 +118,7 @@ Story TellStory(Teller& teller) {
 }
 
 std::string StoryDocument(uint64_t seed, int64_t index) {
-  Teller teller(seed, kStream, index);
+  Teller teller(seed, kStoryStream, index);
   const Story story = TellStory(teller);
   if (!teller.Chance(0.2)) return story.text;
   std::string text = story.title;

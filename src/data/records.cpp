@@ -28,8 +28,8 @@ size_t InvalidBytes(std::string_view bytes) {
   return invalid;
 }
 
-bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-bool IsBlank(std::string_view text) { return std::all_of(text.begin(), text.end(), IsSpace); }
+bool IsWhite(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool IsBlank(std::string_view text) { return std::all_of(text.begin(), text.end(), IsWhite); }
 
 std::string_view TrimLineEnds(std::string_view text) {
   const auto is_end = [](char c) { return c == '\n' || c == '\r'; };

@@ -14,7 +14,7 @@ namespace {
 
 using Logits = std::vector<float>;
 
-Logits RandomLogits(size_t n, uint64_t seed, double spread) {
+Logits TargetLogits(size_t n, uint64_t seed, double spread) {
   Rng rng(seed, 77);
   Logits l(n);
   for (float& x : l) x = static_cast<float>(spread * rng.NextNormal());
@@ -88,7 +88,7 @@ Sampler Started(SamplingParams params, uint64_t seed) {
 TEST(Verify, RejectionIsDistributedAsPlainSampling) {
   constexpr int64_t kDraws = 10000;
   for (const Case& c : Cases()) {
-    const Logits target = RandomLogits(kVocab, 1, 1.5), drafter = Disturbed(target, 2, c.noise);
+    const Logits target = TargetLogits(kVocab, 1, 1.5), drafter = Disturbed(target, 2, c.noise);
     const std::vector<double> p = Probabilities(Started(c.target, 0), target),
                               q = Probabilities(Started(c.draft, 0), drafter);
     std::vector<int64_t> counts(kVocab), plain(kVocab);
@@ -121,7 +121,7 @@ struct Markov {
   std::vector<Logits> target, drafter;
   Markov(size_t vocab, double noise) {
     for (size_t i = 0; i < vocab; ++i) {
-      target.push_back(RandomLogits(vocab, 10 + i, 1.2));
+      target.push_back(TargetLogits(vocab, 10 + i, 1.2));
       drafter.push_back(Disturbed(target.back(), 20 + i, noise));
     }
   }

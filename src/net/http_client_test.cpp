@@ -18,12 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-HttpServerOptions Options() {
-  HttpServerOptions options;
-  options.port = 0;
-  return options;
-}
-
 ClientRequest Get(const HttpServer& server, const std::string& target, bool tls = false) {
   ClientRequest request;
   request.url = {.tls = tls, .host = "127.0.0.1", .port = server.port(), .target = target};
@@ -32,7 +26,7 @@ ClientRequest Get(const HttpServer& server, const std::string& target, bool tls 
 
 std::string Numbered(std::string text, int i) { return text.append(std::to_string(i)); }
 
-void Echo(HttpRequest request, std::shared_ptr<Exchange> exchange) {
+void Repeat(HttpRequest request, std::shared_ptr<Exchange> exchange) {
   exchange->Send(
       {.status = 200,
        .headers = {{"X-Method", request.method}},
@@ -57,7 +51,7 @@ TEST(HttpClient, Urls) {
 }
 
 TEST(HttpClient, RequestsReuseTheirConnection) {
-  HttpServer server(Options(), Echo);
+  HttpServer server(AnyPort(), Repeat);
   server.Start();
   HttpClient client;
   for (int i = 0; i < 5; ++i) {
@@ -81,9 +75,9 @@ TEST(HttpClient, RequestsReuseTheirConnection) {
 
 // The server closes idle connections; a request on one of those is not an error.
 TEST(HttpClient, AConnectionThatWasClosedWhileIdle) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.idle_seconds = 0.4;
-  HttpServer server(options, Echo);
+  HttpServer server(options, Repeat);
   server.Start();
   HttpClient client;
   EXPECT_EQ(client.Fetch(Get(server, "/1")).status, 200);
@@ -94,7 +88,7 @@ TEST(HttpClient, AConnectionThatWasClosedWhileIdle) {
 
 TEST(HttpClient, ManyAtOnceOnOneThread) {
   constexpr int kRequests = 200;
-  HttpServer server(Options(), Echo);
+  HttpServer server(AnyPort(), Repeat);
   server.Start();
   std::atomic<int> good = 0, done = 0;
   HttpClient client;
@@ -111,7 +105,7 @@ TEST(HttpClient, ManyAtOnceOnOneThread) {
 TEST(HttpClient, AStreamAsItComes) {
   std::mutex mutex;
   std::shared_ptr<Exchange> exchange;
-  HttpServer server(Options(), [&](HttpRequest, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [&](HttpRequest, std::shared_ptr<Exchange> e) {
     std::lock_guard lock(mutex);
     e->Begin({.status = 200, .headers = {{"Content-Type", "text/event-stream"}}, .body = ""});
     exchange = std::move(e);
@@ -160,7 +154,7 @@ TEST(HttpClient, CancelClosesTheConnection) {
   std::atomic<int> gone = 0, arrived = 0;
   std::mutex mutex;
   std::vector<std::shared_ptr<Exchange>> held;
-  HttpServer server(Options(), [&](HttpRequest, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [&](HttpRequest, std::shared_ptr<Exchange> e) {
     e->OnGone([&] { ++gone; });
     std::lock_guard lock(mutex);
     held.push_back(std::move(e));
@@ -186,7 +180,7 @@ TEST(HttpClient, CancelClosesTheConnection) {
 TEST(HttpClient, ErrorsByKind) {
   std::mutex mutex;
   std::vector<std::shared_ptr<Exchange>> held;
-  HttpServer server(Options(), [&](HttpRequest r, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [&](HttpRequest r, std::shared_ptr<Exchange> e) {
     if (r.path == "/cut") return e->Begin({.status = 200, .headers = {}, .body = "part"});
     if (r.path == "/large") return e->Send({.status = 200, .headers = {}, .body = std::string(2000, 'x')});
     std::lock_guard lock(mutex);
@@ -206,7 +200,7 @@ TEST(HttpClient, ErrorsByKind) {
   EXPECT_EQ(client.Fetch(Get(server, "/", /*tls=*/true)).error, ClientError::kTls);
   ClientRequest nobody = Get(server, "/");
   {
-    HttpServer other(Options(), Echo);
+    HttpServer other(AnyPort(), Repeat);
     nobody.url.port = other.port();
   }
   EXPECT_EQ(client.Fetch(nobody).error, ClientError::kConnect);
@@ -214,7 +208,7 @@ TEST(HttpClient, ErrorsByKind) {
 
 TEST(HttpClient, TlsInBothDirections) {
   const TestCertificate certificate;
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.tls_cert = certificate.cert();
   options.tls_key = certificate.key();
   options.head_seconds = 2;
@@ -222,7 +216,7 @@ TEST(HttpClient, TlsInBothDirections) {
   std::shared_ptr<Exchange> stream;
   std::atomic<bool> gone = false;
   HttpServer server(options, [&](HttpRequest r, std::shared_ptr<Exchange> e) {
-    if (r.path != "/stream") return Echo(std::move(r), std::move(e));
+    if (r.path != "/stream") return Repeat(std::move(r), std::move(e));
     e->OnGone([&] { gone = true; });
     e->Begin({.status = 200, .headers = {}, .body = "first"});
     std::lock_guard lock(mutex);

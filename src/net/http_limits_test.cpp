@@ -19,17 +19,9 @@ using Clock = std::chrono::steady_clock;
 
 double Since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-HttpServerOptions Options() {
-  HttpServerOptions options;
-  options.port = 0;
-  return options;
-}
-
 void Ok(HttpRequest request, std::shared_ptr<Exchange> exchange) {
   exchange->Send({.status = 200, .headers = {}, .body = std::to_string(request.body.size())});
 }
-
-bool Begins(const std::string& text, std::string_view part) { return text.rfind(part, 0) == 0; }
 
 // An answer in OpenAI's form that ends the connection in order: nothing of it is lost although the server has not read
 // all that was sent.
@@ -48,7 +40,7 @@ void ExpectRefusal(TestClient& client, int status) {
 
 TEST(HttpLimits, MalformedRequests) {
   std::atomic<int> handled = 0;
-  HttpServer server(Options(), [&](HttpRequest, std::shared_ptr<Exchange>) { ++handled; });
+  HttpServer server(AnyPort(), [&](HttpRequest, std::shared_ptr<Exchange>) { ++handled; });
   server.Start();
   const std::string host = "Host: x\r\n";
   for (const std::string& request : std::vector<std::string>{
@@ -82,7 +74,7 @@ TEST(HttpLimits, MalformedRequests) {
 }
 
 TEST(HttpLimits, HeadsAndBodiesTooLarge) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.max_head_bytes = 4 << 10;
   options.max_body_bytes = 100 << 10;
   HttpServer server(options, Ok);
@@ -128,7 +120,7 @@ TEST(HttpLimits, HeadsAndBodiesTooLarge) {
 
 // A few that each stay within the limit of one body must not take all memory together.
 TEST(HttpLimits, BodiesOfManyTogether) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.max_bodies_bytes = 1 << 20;
   HttpServer server(options, Ok);
   server.Start();
@@ -157,7 +149,7 @@ TEST(HttpLimits, BodiesOfManyTogether) {
 
 // A byte every 50 ms is not enough for a head.
 TEST(HttpLimits, SlowHead) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.head_seconds = 0.4;
   HttpServer server(options, Ok);
   server.Start();
@@ -172,7 +164,7 @@ TEST(HttpLimits, SlowHead) {
 }
 
 TEST(HttpLimits, SlowBody) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.body_seconds = 0.6;
   HttpServer server(options, Ok);
   server.Start();
@@ -203,7 +195,7 @@ TEST(HttpLimits, SlowBody) {
 }
 
 TEST(HttpLimits, IdleConnectionsEndWithoutAWord) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.idle_seconds = 0.2;
   HttpServer server(options, Ok);
   server.Start();
@@ -217,7 +209,7 @@ TEST(HttpLimits, IdleConnectionsEndWithoutAWord) {
 
 // A stream that is silent for longer than any time limit lives on: the model may need that long.
 TEST(HttpLimits, SilentAnswersHaveNoTimeLimit) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.head_seconds = options.body_seconds = options.idle_seconds = options.write_seconds = 0.4;
   std::mutex mutex;
   std::shared_ptr<Exchange> exchange;
@@ -241,7 +233,7 @@ TEST(HttpLimits, SilentAnswersHaveNoTimeLimit) {
 }
 
 TEST(HttpLimits, AClientThatDoesNotReadAStream) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.max_unsent_bytes = 1 << 20;
   std::atomic<int> gone = 0;
   std::mutex mutex;
@@ -272,7 +264,7 @@ TEST(HttpLimits, AClientThatDoesNotReadAStream) {
 }
 
 TEST(HttpLimits, AClientThatDoesNotReadAnAnswer) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.write_seconds = 1;
   std::atomic<int> gone = 0;
   HttpServer server(options, [&](HttpRequest, std::shared_ptr<Exchange> e) {
@@ -292,7 +284,7 @@ TEST(HttpLimits, AClientThatDoesNotReadAnAnswer) {
 }
 
 TEST(HttpLimits, TooManyConnections) {
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.max_connections = 3;
   HttpServer server(options, Ok);
   server.Start();
@@ -335,7 +327,7 @@ TEST(HttpLimits, MemoryOfAThousandOpenStreams) {
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = std::min<rlim_t>(files.rlim_max, 1024);
   setrlimit(RLIMIT_NOFILE, &files);
-  HttpServerOptions options = Options();
+  HttpServerOptions options = AnyPort();
   options.max_connections = 4096;
   std::mutex mutex;
   std::vector<std::shared_ptr<Exchange>> open;

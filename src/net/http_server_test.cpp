@@ -14,12 +14,6 @@
 namespace fathom::net {
 namespace {
 
-HttpServerOptions Options() {
-  HttpServerOptions options;
-  options.port = 0;
-  return options;
-}
-
 HttpResponse Text(std::string body) {
   return {.status = 200, .headers = {{"Content-Type", "text/plain"}}, .body = std::move(body)};
 }
@@ -56,12 +50,11 @@ class Held {
 };
 
 bool Has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
-bool Begins(const std::string& text, std::string_view part) { return text.rfind(part, 0) == 0; }
 
 constexpr char kGet[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 TEST(HttpServer, RequestsOfAKeptConnection) {
-  HttpServer server(Options(), Echo);
+  HttpServer server(AnyPort(), Echo);
   server.Start();
   TestClient client(server.port());
   std::string answer = client.Ask("GET /a%20b/%C3%A9?q=1%202&z HTTP/1.1\r\nHost: x\r\nX-One:  two \r\n\r\n");
@@ -88,7 +81,7 @@ TEST(HttpServer, RequestsOfAKeptConnection) {
 }
 
 TEST(HttpServer, HeadHasTheLengthAndNoBody) {
-  HttpServer server(Options(), [](HttpRequest r, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [](HttpRequest r, std::shared_ptr<Exchange> e) {
     if (r.path == "/none") return e->Send({.status = 204, .headers = {}, .body = ""});
     e->Send(Text("12345"));
   });
@@ -106,7 +99,7 @@ TEST(HttpServer, HeadHasTheLengthAndNoBody) {
 
 TEST(HttpServer, PipelinedRequestsAreAnsweredInOrder) {
   Held held;
-  HttpServer server(Options(), held.handler());
+  HttpServer server(AnyPort(), held.handler());
   server.Start();
   TestClient client(server.port());
   client.Send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok");
@@ -124,7 +117,7 @@ TEST(HttpServer, PipelinedRequestsAreAnsweredInOrder) {
 
 TEST(HttpServer, AStreamOfChunks) {
   Held held;
-  HttpServer server(Options(), held.handler());
+  HttpServer server(AnyPort(), held.handler());
   server.Start();
   TestClient client(server.port());
   client.Send(kGet);
@@ -142,7 +135,7 @@ TEST(HttpServer, AStreamOfChunks) {
 }
 
 TEST(HttpServer, AStreamToHttp10EndsWithTheConnection) {
-  HttpServer server(Options(), [](HttpRequest, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [](HttpRequest, std::shared_ptr<Exchange> e) {
     e->Begin(Text("a"));
     e->Write("b");
     e->End();
@@ -161,7 +154,7 @@ TEST(HttpServer, WritesThatWaitGoOutTogether) {
   auto may_go = go.get_future().share();
   std::shared_ptr<Exchange> stream;
   std::atomic<bool> begun = false;
-  HttpServer server(Options(), [&](HttpRequest r, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [&](HttpRequest r, std::shared_ptr<Exchange> e) {
     if (r.path == "/hold") {
       may_go.wait();
       return e->Send(Text("held"));
@@ -185,7 +178,7 @@ TEST(HttpServer, WritesThatWaitGoOutTogether) {
 }
 
 TEST(HttpServer, ExpectContinue) {
-  HttpServer server(Options(), Echo);
+  HttpServer server(AnyPort(), Echo);
   server.Start();
   TestClient client(server.port());
   client.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
@@ -198,7 +191,7 @@ TEST(HttpServer, ExpectContinue) {
 }
 
 TEST(HttpServer, LineBreaksInHeadersCannotAddOthers) {
-  HttpServer server(Options(), [](HttpRequest, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [](HttpRequest, std::shared_ptr<Exchange> e) {
     e->Send({.status = 200, .headers = {{"X-Id", "a\r\nX-Evil: yes"}}, .body = "b"});
   });
   server.Start();
@@ -210,7 +203,7 @@ TEST(HttpServer, LineBreaksInHeadersCannotAddOthers) {
 
 TEST(HttpServer, AnExchangeDroppedWithoutAnswer) {
   Held held;
-  HttpServer server(Options(), [](HttpRequest r, std::shared_ptr<Exchange> e) {
+  HttpServer server(AnyPort(), [](HttpRequest r, std::shared_ptr<Exchange> e) {
     if (r.path == "/throws") throw std::runtime_error("oh");
     if (r.path == "/begun") e->Begin(Text("part"));
   });
@@ -230,7 +223,7 @@ TEST(HttpServer, AnExchangeDroppedWithoutAnswer) {
 
 TEST(HttpServer, GoneIsNoticedBeforeAndDuringTheAnswer) {
   Held held;
-  HttpServer server(Options(), held.handler());
+  HttpServer server(AnyPort(), held.handler());
   server.Start();
   for (const bool begun : {false, true}) {
     TestClient client(server.port());
@@ -258,7 +251,7 @@ TEST(HttpServer, GoneIsNoticedBeforeAndDuringTheAnswer) {
 
 TEST(HttpServer, GoneIsNotCalledForACompleteAnswer) {
   Held held;
-  HttpServer server(Options(), held.handler());
+  HttpServer server(AnyPort(), held.handler());
   server.Start();
   std::atomic<bool> gone = false;
   auto token = std::make_shared<int>(0);
@@ -279,7 +272,7 @@ TEST(HttpServer, GoneIsNotCalledForACompleteAnswer) {
 TEST(HttpServer, ThreadsAnswerManyConnectionsAtOnce) {
   constexpr int kConnections = 32, kPieces = 50;
   Held held;
-  HttpServer server(Options(), held.handler());
+  HttpServer server(AnyPort(), held.handler());
   server.Start();
   std::vector<TestClient> clients;
   for (int i = 0; i < kConnections; ++i) {
@@ -310,7 +303,7 @@ TEST(HttpServer, ThreadsAnswerManyConnectionsAtOnce) {
 
 TEST(HttpServer, DrainWaitsForAnswersAndRefusesRequests) {
   Held held;
-  HttpServer server(Options(), held.handler());
+  HttpServer server(AnyPort(), held.handler());
   server.Start();
   TestClient busy(server.port()), idle(server.port());
   busy.Send(kGet);
@@ -333,7 +326,7 @@ TEST(HttpServer, TheEndOfTheServerIsAlsoGone) {
   std::atomic<bool> gone = false;
   std::shared_ptr<Exchange> exchange;
   {
-    HttpServer server(Options(), held.handler());
+    HttpServer server(AnyPort(), held.handler());
     server.Start();
     TestClient client(server.port());
     client.Send(kGet);
@@ -346,14 +339,14 @@ TEST(HttpServer, TheEndOfTheServerIsAlsoGone) {
 }
 
 TEST(HttpServer, WhereItCannotListen) {
-  HttpServer first(Options(), Echo);
-  HttpServerOptions options = Options();
+  HttpServer first(AnyPort(), Echo);
+  HttpServerOptions options = AnyPort();
   options.port = first.port();
   EXPECT_THROW(HttpServer(options, Echo), Error);
   options.port = 0;
   options.host = "256.1.1.1.invalid";
   EXPECT_THROW(HttpServer(options, Echo), Error);
-  options = Options();
+  options = AnyPort();
   options.tls_cert = "/nonexistent/cert.pem";
   EXPECT_THROW(HttpServer(options, Echo), Error);
   options.tls_key = "/nonexistent/key.pem";

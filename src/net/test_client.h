@@ -1,4 +1,4 @@
-// For tests: a bare socket to a server of this machine, so that a test can send anything and see every byte.
+// For tests: a server on any free port, and a bare socket to it, so that a test can send anything and see every byte.
 #pragma once
 
 #include <arpa/inet.h>
@@ -15,6 +15,8 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+
+#include "net/http_server.h"
 
 namespace fathom::net {
 
@@ -95,6 +97,14 @@ class TestClient {
   bool connected_ = false, ended_ = false, reset_ = false;
   std::string received_;
 };
+
+inline HttpServerOptions AnyPort() {
+  HttpServerOptions options;
+  options.port = 0;
+  return options;
+}
+
+inline bool Begins(const std::string& text, std::string_view part) { return text.rfind(part, 0) == 0; }
 
 // Whether it becomes true within ten seconds.
 inline bool Eventually(const std::function<bool()>& condition) {

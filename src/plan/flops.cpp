@@ -3,8 +3,6 @@
 namespace fathom::plan {
 namespace {
 
-double D(int64_t n) { return static_cast<double>(n); }
-
 int64_t Activated(const model::ModelConfig& c, const LayerSize& s) {
   return s.attention + s.feed_forward + s.join + s.gate + (s.experts > 0 ? c.num_experts_per_tok * s.expert : 0);
 }

@@ -11,6 +11,8 @@
 
 namespace fathom::plan {
 
+inline double D(int64_t n) { return static_cast<double>(n); }  // counts in products that pass 2^63
+
 // Parameters of a layer, by what becomes of them.
 struct LayerSize {
   int64_t attention = 0;     // projections of the latent attention

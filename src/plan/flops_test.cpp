@@ -3,16 +3,13 @@
 #include <gtest/gtest.h>
 
 #include "model/params.h"
+#include "plan/test_config.h"
 #include "train/flops.h"
 
 namespace fathom::plan {
 namespace {
 
 using model::Recompute;
-
-model::ModelConfig Config(const std::string& name) {
-  return model::ReadConfigFile(FATHOM_SOURCE_DIR "/configs/models/" + name + ".json").config;
-}
 
 // V3 report's model at 4K: 73.25 G of products and 10.23 G of causal attention forward, three times that in training,
 // 260.6 G with the MTP module.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "plan/test_config.h"
 
 namespace fathom::plan {
 namespace {
@@ -12,10 +13,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using train::ParallelRecipe;
 using train::PipelineSchedule;
-
-model::ModelConfig Config(const std::string& name) {
-  return model::ReadConfigFile(FATHOM_SOURCE_DIR "/configs/models/" + name + ".json").config;
-}
 
 ParallelRecipe Paper() { return {.pipeline = 16, .expert = 64, .data = 128, .schedule = PipelineSchedule::kDualPipe}; }
 

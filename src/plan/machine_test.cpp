@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 
 constexpr char kFolder[] = FATHOM_SOURCE_DIR "/configs/machines/";
 
-std::string Fault(const std::string& text) {
+std::string ParseFault(const std::string& text) {
   try {
     ParseMachine(text, "m.toml");
   } catch (const Error& e) {
@@ -57,23 +57,23 @@ TEST(PlanMachine, KeysThatLackOrAreMisspelt) {
   for (const char* key :
        {"name", "source", "devices", "devices_per_node", "memory_gib", "host_memory_gib", "peak_bf16_tflops",
         "peak_fp8_tflops", "peak_fp32_tflops", "node_gb_s", "network_gb_s", "usd_per_device_hour", "mfu"}) {
-    EXPECT_THAT(Fault(Replaced(key, "")), AllOf(HasSubstr("m.toml"), HasSubstr(std::string("lacks ") + key)));
+    EXPECT_THAT(ParseFault(Replaced(key, "")), AllOf(HasSubstr("m.toml"), HasSubstr(std::string("lacks ") + key)));
     const std::string misspelt = std::string(key) + "z";
-    EXPECT_THAT(Fault(Replaced(key, misspelt + " = 1")),
+    EXPECT_THAT(ParseFault(Replaced(key, misspelt + " = 1")),
                 AllOf(HasSubstr("m.toml"), HasSubstr(misspelt), HasSubstr(std::string(key) + ", which it lacks")));
   }
 }
 
 TEST(PlanMachine, ValuesThatAreWrong) {
-  EXPECT_THAT(Fault(Replaced("devices", "devices = 0")), AllOf(HasSubstr("devices"), HasSubstr("0 (line")));
-  EXPECT_THAT(Fault(Replaced("devices", "devices = 2.5")), HasSubstr("a whole number"));
-  EXPECT_THAT(Fault(Replaced("devices", "devices = 12")), HasSubstr("devices = 12, devices_per_node = 8"));
-  EXPECT_THAT(Fault(Replaced("mfu", "mfu = 1.5")), AllOf(HasSubstr("mfu"), HasSubstr("1.5")));
-  EXPECT_THAT(Fault(Replaced("memory_gib", "memory_gib = \"80\"")), HasSubstr("\"80\""));
-  EXPECT_THAT(Fault(Replaced("memory_gib", "memory_gib = nan")), HasSubstr("memory_gib"));
-  EXPECT_THAT(Fault(Replaced("memory_gib", "memory_gib = true")), HasSubstr("true"));
-  EXPECT_THAT(Fault(Replaced("name", "name = 3")), HasSubstr("a string"));
-  EXPECT_THAT(Fault("devices ="), HasSubstr("m.toml is no TOML"));
+  EXPECT_THAT(ParseFault(Replaced("devices", "devices = 0")), AllOf(HasSubstr("devices"), HasSubstr("0 (line")));
+  EXPECT_THAT(ParseFault(Replaced("devices", "devices = 2.5")), HasSubstr("a whole number"));
+  EXPECT_THAT(ParseFault(Replaced("devices", "devices = 12")), HasSubstr("devices = 12, devices_per_node = 8"));
+  EXPECT_THAT(ParseFault(Replaced("mfu", "mfu = 1.5")), AllOf(HasSubstr("mfu"), HasSubstr("1.5")));
+  EXPECT_THAT(ParseFault(Replaced("memory_gib", "memory_gib = \"80\"")), HasSubstr("\"80\""));
+  EXPECT_THAT(ParseFault(Replaced("memory_gib", "memory_gib = nan")), HasSubstr("memory_gib"));
+  EXPECT_THAT(ParseFault(Replaced("memory_gib", "memory_gib = true")), HasSubstr("true"));
+  EXPECT_THAT(ParseFault(Replaced("name", "name = 3")), HasSubstr("a string"));
+  EXPECT_THAT(ParseFault("devices ="), HasSubstr("m.toml is no TOML"));
   EXPECT_THROW(ReadMachine("/nowhere.toml"), Error);
 }
 

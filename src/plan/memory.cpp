@@ -17,7 +17,6 @@ constexpr double kE5M6Tile = 1.5 + 1.0 / 128;
 constexpr double kLogitRows = 512,
                  kLogitBytes = 32 << 20;  // the head's logits at a time, at most (model/objective.cpp)
 
-double D(int64_t n) { return static_cast<double>(n); }
 bool Many(const Layout& layout) { return layout.parallel.devices() > 1; }
 
 // Values of a stage by what becomes of them.

@@ -5,6 +5,7 @@
 #include "model/params.h"
 #include "plan/flops.h"
 #include "plan/pipeline.h"
+#include "plan/test_config.h"
 #include "train/memory_check.h"
 #include "train/step.h"
 
@@ -13,10 +14,6 @@ namespace {
 
 using model::Recompute;
 using train::Precision;
-
-model::ModelConfig Config(const std::string& name) {
-  return model::ReadConfigFile(FATHOM_SOURCE_DIR "/configs/models/" + name + ".json").config;
-}
 
 double State(const DeviceMemory& m) { return m.Weights() + m.gradients + m.masters + m.moments + m.ema; }
 double Step(const DeviceMemory& m) { return m.activations + m.cache + m.workspace; }

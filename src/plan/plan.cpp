@@ -18,8 +18,6 @@ using train::Recipe;
 constexpr double kReserve = 0.05;  // of a device's memory, left to others
 constexpr int64_t kMaxCounted = 50'000'000;
 
-double D(int64_t n) { return static_cast<double>(n); }
-
 model::ModelConfig ConfigOf(const Recipe& recipe) {
   const std::string path =
       recipe.model.from.empty() ? recipe.model.config : (fs::path(recipe.model.from) / "config.json").string();

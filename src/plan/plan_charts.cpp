@@ -14,10 +14,7 @@ using report::LineChart;
 using report::Series;
 using report::SpanChart;
 
-constexpr double kGib = 0x1p30;
 constexpr int kSamples = 600;
-
-double D(int64_t n) { return static_cast<double>(n); }
 
 // Where a stage's curves are looked at: evenly, at every corner and just before it.
 std::vector<int64_t> Places(const StagePlan& s) {

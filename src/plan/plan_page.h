@@ -10,6 +10,8 @@
 
 namespace fathom::plan {
 
+constexpr double kGib = 0x1p30;
+
 std::string Text(const Plan& plan);
 std::string Text(const ValuesAt& at);
 

@@ -10,9 +10,6 @@
 namespace fathom::plan {
 namespace {
 
-constexpr double kGib = 0x1p30;
-
-double D(int64_t n) { return static_cast<double>(n); }
 std::string Percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
 std::string Dollars(double usd) {
   return usd >= 1000 ? fmt::format("${}", Grouped(std::llround(usd))) : fmt::format("${:.2f}", usd);

@@ -55,7 +55,7 @@ json ParseRow(const std::string& line) {
   return row.is_object() ? row : json(json::value_t::discarded);
 }
 
-std::string Line(const json& row) { return row.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"; }
+std::string JsonLine(const json& row) { return row.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"; }
 
 }  // namespace
 
@@ -97,7 +97,7 @@ MetricsLog MetricsLog::Resume(const std::string& path, int64_t step) {
 
 void MetricsLog::Append(const json& row) {
   FATHOM_CHECK(row.is_object());
-  const std::string line = Line(row);
+  const std::string line = JsonLine(row);
   struct stat before {};
   if (fstat(fd_, &before) != 0) throw io::FileError("cannot write " + path_, path_, errno);
   size_t written = 0;

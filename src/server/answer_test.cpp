@@ -26,11 +26,6 @@ namespace {
 using Start = ReasoningSplitter::Start;
 using nlohmann::json;
 
-const ServedModel& Model() {
-  static const ServedModel model = TestModel();
-  return model;
-}
-
 Parts Split(Start start, const std::string& text, size_t step) {
   ReasoningSplitter splitter(start);
   Parts all;

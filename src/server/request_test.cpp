@@ -9,11 +9,6 @@
 namespace fathom::server {
 namespace {
 
-const ServedModel& Model() {
-  static const ServedModel model = TestModel();
-  return model;
-}
-
 // What reading `body` throws; nothing: status 0.
 template <class F>
 ApiError Caught(const F& read) {

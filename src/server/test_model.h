@@ -16,4 +16,9 @@ inline ServedModel TestModel() {
   return m;
 }
 
+inline const ServedModel& Model() {
+  static const ServedModel model = TestModel();
+  return model;
+}
+
 }  // namespace fathom::server

@@ -13,9 +13,9 @@ namespace fathom::tokenizer {
 namespace {
 
 // What a slot holds: at the first byte of a token, its id; at the last, of a token of several bytes, kLength and its
-// length, so that the token before any place is found; between two pieces kEnd; elsewhere something that is no id.
+// length, so that the token before any place is found; between two pieces kBetween; elsewhere something that is no id.
 constexpr uint32_t kLength = 1u << 31;
-constexpr uint32_t kEnd = UINT32_MAX, kInside = UINT32_MAX - 1;
+constexpr uint32_t kBetween = UINT32_MAX, kInside = UINT32_MAX - 1;
 constexpr int kBytes = 256;
 constexpr int64_t kMostSlots = (int64_t{1} << 32) - 16, kLongestPiece = int64_t{1} << 30;
 
@@ -182,14 +182,14 @@ void Trainer::LayOut(std::vector<PieceCount> pieces) {
   }
   const Alphabet alphabet = MakeAlphabet();
   slots_.reserve(slots);
-  slots_.push_back(kEnd);
+  slots_.push_back(kBetween);
   for (const PieceCount& p : pieces) {
     if (range_counts_.empty() || range_counts_.back() != p.count) {
       range_counts_.push_back(p.count);
       range_ends_.push_back(0);
     }
     for (const char c : p.bytes) slots_.push_back(first_id_ + alphabet.rank[static_cast<unsigned char>(c)]);
-    slots_.push_back(kEnd);
+    slots_.push_back(kBetween);
     range_ends_.back() = static_cast<uint32_t>(slots_.size());
   }
 }
@@ -266,7 +266,7 @@ void Trainer::Join(const Candidate& c, uint32_t made) {
       range = std::upper_bound(range_ends_.begin() + range, range_ends_.end(), place) - range_ends_.begin();
     const int64_t count = range_counts_[range];
     const uint32_t last = slots_[place - 1];
-    if (last != kEnd) {
+    if (last != kBetween) {
       const uint32_t start = place - (last & kLength ? last & ~kLength : 1), token = slots_[start];
       Touch(before_, touched_before_, token);
       before_[token].lost += count;
@@ -275,7 +275,7 @@ void Trainer::Join(const Candidate& c, uint32_t made) {
       found_before_.push_back({token, start});
     }
     const uint32_t token = slots_[next];
-    if (token != kEnd) {
+    if (token != kBetween) {
       Touch(after_, touched_after_, token);
       after_[token].lost += count;
       after_[token].gained += count;

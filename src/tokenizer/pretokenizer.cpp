@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxDepth = 8;
+constexpr int kMaxSequenceDepth = 8;
 constexpr size_t kMaxSteps = 64;
 // ByteLevel's own expression (GPT-2), for use_regex.
 constexpr std::string_view kByteLevelExpression =
@@ -58,7 +58,7 @@ std::optional<Error> PreTokenizer::AddSplit(const std::string& expression, Split
 
 std::optional<Error> PreTokenizer::Add(const json& node, int depth) {
   constexpr std::string_view kWhere = "pre_tokenizer";
-  if (depth > kMaxDepth) return Error("tokenizer.json: pre_tokenizer is nested too deeply");
+  if (depth > kMaxSequenceDepth) return Error("tokenizer.json: pre_tokenizer is nested too deeply");
   std::string type;
   if (auto e = Read(node, kWhere, "type", &type)) return e;
   if (byte_level_)

@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxDepth = 200;
+constexpr size_t kMaxValueDepth = 200;
 
 std::string Quote(std::string_view s) {
   std::string out = "\"";
@@ -110,8 +110,8 @@ class Printer : public nlohmann::json_sax<json> {
   };
 
   bool Open(bool object) {
-    if (open_.size() == kMaxDepth) {
-      problem = fmt::format("nested more than {} deep", kMaxDepth);
+    if (open_.size() == kMaxValueDepth) {
+      problem = fmt::format("nested more than {} deep", kMaxValueDepth);
       return false;
     }
     open_.push_back({object, "", {}});

@@ -1,4 +1,4 @@
-// What the tokenizer's tests share: the files of ../shared and lines of JSON.
+// What the tokenizer's tests share: the files of ../shared, lines of JSON, the smoke run's tokenizer.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,6 +23,12 @@ inline std::vector<nlohmann::ordered_json> ReadJsonLines(const std::string& path
   for (std::string line; std::getline(in, line);) rows.push_back(nlohmann::ordered_json::parse(line));
   return rows;
 }
+
+inline const ModelText& StoryModel() {
+  static const ModelText text = LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
+  return text;
+}
+inline const Tokenizer& Story() { return StoryModel().tokenizer; }
 
 }  // namespace fathom::tokenizer
 

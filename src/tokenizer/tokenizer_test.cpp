@@ -22,12 +22,6 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-const ModelText& StoryModel() {
-  static const ModelText text = LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
-  return text;
-}
-const Tokenizer& Story() { return StoryModel().tokenizer; }
-
 json Base() { return json::parse(ReadTextFile(FATHOM_SOURCE_DIR "/tests/golden/tokenizer/base.json", 1 << 20)); }
 
 // Random text of characters from all over Unicode, the classes of the expressions mixed closely.

@@ -46,11 +46,6 @@ TEST(TokenizerVectors, PublishedDecode) {
   CheckDecode(Published(), SharedTokenizerFile("vectors/decode.jsonl.gz"), 500);
 }
 
-const Tokenizer& Story() {
-  static const ModelText text = LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
-  return text.tokenizer;
-}
-
 TEST(TokenizerVectors, StoryEncode) {
   CheckEncode(Story(), FATHOM_SOURCE_DIR "/tests/golden/tokenizer/story-encode.jsonl", 300);
 }

@@ -9,8 +9,6 @@
 namespace fathom::train {
 namespace {
 
-using checkpoint::Precision;
-
 class ExportModelTest : public RunFolderTest {
  protected:
   ExportModelTest() : store_(config_, {.ema = true}) {
@@ -29,7 +27,7 @@ class ExportModelTest : public RunFolderTest {
 
 TEST_F(ExportModelTest, HoldsTheMastersOrTheAverages) {
   for (const bool ema : {false, true}) {
-    for (const Precision precision : {Precision::kF32, Precision::kBf16}) {
+    for (const checkpoint::Precision precision : {checkpoint::Precision::kF32, checkpoint::Precision::kBf16}) {
       ExportModel(
           store_, config_, Path("out"),
           {.precision = precision, .max_shard_bytes = 30'000, .force = true, .files = {{"tokenizer.json", "{}"}}}, ema,
@@ -59,7 +57,7 @@ TEST_F(ExportModelTest, HoldsTheMastersOrTheAverages) {
 }
 
 TEST_F(ExportModelTest, ContinuesAsItWas) {
-  ExportModel(store_, config_, Path("out"), {.precision = Precision::kF32}, false, pool_);
+  ExportModel(store_, config_, Path("out"), {.precision = checkpoint::Precision::kF32}, false, pool_);
   ParamStore back(config_, {});
   Context ctx = TestContext(pool_);
   back.Assign(ctx, checkpoint::Open(Path("out")).params());

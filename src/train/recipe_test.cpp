@@ -6,7 +6,7 @@
 #include <fstream>
 #include <map>
 
-#include "core/error.h"
+#include "train/fault_test.h"
 
 namespace fathom::train {
 namespace {
@@ -32,15 +32,6 @@ batch_size = 8
 
 Recipe Small() { return ParseRecipe(kSmall, "small.toml", "/recipes"); }
 
-template <class Function>
-std::string Fault(Function&& function) {
-  try {
-    function();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "none";
-}
 std::string ParseFault(const std::string& more) {
   return Fault([&] { ParseRecipe(kSmall + more, "small.toml", "/recipes"); });
 }

@@ -35,10 +35,10 @@ struct OpenState {
   }
 };
 
-std::string In(const std::string& folder, const std::string& name) { return (fs::path(folder) / name).string(); }
+std::string FileOf(const std::string& folder, const std::string& name) { return (fs::path(folder) / name).string(); }
 
 Result<StateContents> ReadContents(const std::string& path) {
-  const std::string file = In(path, kStateFile);
+  const std::string file = FileOf(path, kStateFile);
   const Result<std::string> text = io::ReadFile(file, kMaxStateText);
   if (!text) return text.error();
   return ParseStateText(text.Value(), file);
@@ -49,7 +49,7 @@ Result<OpenState> OpenFiles(const std::string& path) {
   if (!contents) return contents.error();
   OpenState out{path, std::move(contents).Value(), {}};
   for (const StateFile& f : out.contents.files) {
-    const std::string name = In(path, f.name);
+    const std::string name = FileOf(path, f.name);
     std::error_code error;
     const auto size = fs::file_size(name, error);
     if (!error && size != static_cast<std::uintmax_t>(f.bytes))
@@ -90,7 +90,7 @@ std::string Show(DType dtype, const Shape& shape) {
 // was written so.
 void CheckArrays(const OpenState& state, const StateArrays& arrays) {
   const io::SafetensorsFile* file = nullptr;
-  const std::string name = In(state.path, arrays.name);
+  const std::string name = FileOf(state.path, arrays.name);
   const StateFile* const listed = state.Find(arrays.name, &file);
   if (!listed)
     throw Error(state.path + " has no " + arrays.name, "", "the moments of the optimiser",
@@ -135,7 +135,7 @@ void ReadArrays(const OpenState& state, const std::vector<StateArrays>& arrays, 
     for (const auto& [name, checksum] : TensorChecksums(arrays[i], i, pieces, checksums)) {
       const auto said = listed[i]->tensors.find(name);
       if (said == listed[i]->tensors.end() || said->second != checksum)
-        throw Error(In(state.path, arrays[i].name) + " is damaged", "another checksum of " + name);
+        throw Error(FileOf(state.path, arrays[i].name) + " is damaged", "another checksum of " + name);
     }
   }
 }
@@ -186,7 +186,7 @@ std::optional<LoadedState> LoadNewestRunState(const std::string& run_dir, const 
     out.path = path;
     return out;
   }
-  throw Error("none of the checkpoints in " + In(run_dir, "checkpoints") + " can be used",
+  throw Error("none of the checkpoints in " + FileOf(run_dir, "checkpoints") + " can be used",
               fmt::format("{}", fmt::join(out.warnings, "\n")), "one that is whole",
               "begin again in another folder, or take weights that were exported with model.from");
 }

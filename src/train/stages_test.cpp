@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "train/fault_test.h"
 
 namespace fathom::train {
 namespace {
@@ -50,19 +50,10 @@ batch_size = 4
 
 Recipe Two() { return ParseRecipe(kTwo, "two.toml", "/recipes"); }
 
-template <class Function>
-std::string Fault(Function&& function) {
-  try {
-    function();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "none";
-}
-std::string ParseFault(const std::string& more) {
+std::string StagesFault(const std::string& more) {
   return Fault([&] { Validate(ParseRecipe(kTwo + more, "two.toml", "/recipes")); });
 }
-std::string SetFault(const std::string& assignment) {
+std::string SetStagesFault(const std::string& assignment) {
   return Fault([&] {
     Recipe r = Two();
     SetField(r, assignment);
@@ -135,9 +126,9 @@ TEST(Stages, SetReachesAStageOrAll) {
   EXPECT_EQ(stages[1].recipe.schedule.batch_size.At(0), 8);
   EXPECT_EQ(stages[2].recipe.model.rope_scaling->factor, 1);
   for (const StageRecipe& s : stages) EXPECT_EQ(s.recipe.train.micro_batch, 2);
-  EXPECT_THAT(SetFault("stages.lang.train.steps=7"), AllOf(HasSubstr("stages.lang"), HasSubstr("long, last")));
-  EXPECT_THAT(SetFault("stages.long.train.step=7"), HasSubstr("did you mean train.steps?"));
-  EXPECT_THAT(SetFault("stages.long=7"), HasSubstr("does not have"));
+  EXPECT_THAT(SetStagesFault("stages.lang.train.steps=7"), AllOf(HasSubstr("stages.lang"), HasSubstr("long, last")));
+  EXPECT_THAT(SetStagesFault("stages.long.train.step=7"), HasSubstr("did you mean train.steps?"));
+  EXPECT_THAT(SetStagesFault("stages.long=7"), HasSubstr("does not have"));
 }
 
 TEST(Stages, WhatIsPrintedIsRead) {
@@ -156,24 +147,25 @@ TEST(Stages, WhatIsPrintedIsRead) {
 }
 
 TEST(Stages, WhatIsRefusedIsNamed) {
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"x\"\ntrain.steps = 1\n"), HasSubstr("stage x has no schedule.lr"));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"x\"\nschedule.lr = 1\n"),
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"x\"\ntrain.steps = 1\n"), HasSubstr("stage x has no schedule.lr"));
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"x\"\nschedule.lr = 1\n"),
               AllOf(HasSubstr("stage x: "), HasSubstr("when the run ends")));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"x\"\nschedule.lr = 1\ntrain.seed = 4\n"),
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"x\"\nschedule.lr = 1\ntrain.seed = 4\n"),
               HasSubstr("stage x: train.seed cannot change between stages"));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"x\"\nschedule.lr = 1\ntrain.steps = 4\ntrain.micro_batch = 3\n"),
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"x\"\nschedule.lr = 1\ntrain.steps = 4\ntrain.micro_batch = 3\n"),
               AllOf(HasSubstr("stage x: "), HasSubstr("micro_batch 3")));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"long\"\nschedule.lr = 1\n"), HasSubstr("two stages have one name"));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"final\"\n"), HasSubstr("name of its folder"));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"a/b\"\n"), HasSubstr("name of its folder"));
-  EXPECT_THAT(ParseFault("[[stages]]\ntrain.steps = 1\n"), HasSubstr("a stage without a name"));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"x\"\ntrain.stepz = 1\n"), HasSubstr("did you mean train.steps?"));
-  EXPECT_THAT(ParseFault("[[stages]]\nname = \"x\"\ntrain.steps = \"a\"\n"), HasSubstr("a whole number"));
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"long\"\nschedule.lr = 1\n"), HasSubstr("two stages have one name"));
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"final\"\n"), HasSubstr("name of its folder"));
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"a/b\"\n"), HasSubstr("name of its folder"));
+  EXPECT_THAT(StagesFault("[[stages]]\ntrain.steps = 1\n"), HasSubstr("a stage without a name"));
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"x\"\ntrain.stepz = 1\n"), HasSubstr("did you mean train.steps?"));
+  EXPECT_THAT(StagesFault("[[stages]]\nname = \"x\"\ntrain.steps = \"a\"\n"), HasSubstr("a whole number"));
   EXPECT_THAT(Fault([] { ParseRecipe("stages = 3", "r", ""); }), HasSubstr("tables [[stages]]"));
-  EXPECT_THAT(SetFault("model.rope_scaling={type=\"linear\", factor=2}"), HasSubstr("\"yarn\""));
-  EXPECT_THAT(SetFault("model.rope_scaling={type=\"yarn\", factor=2}"), HasSubstr("original_max_position_embeddings"));
-  EXPECT_THAT(SetFault("model.rope_scaling={type=\"yarn\", factr=2}"), HasSubstr("did you mean"));
-  EXPECT_THAT(SetFault("model.rope_scaling={type=\"yarn\", factor=0.5, original_max_position_embeddings=128}"),
+  EXPECT_THAT(SetStagesFault("model.rope_scaling={type=\"linear\", factor=2}"), HasSubstr("\"yarn\""));
+  EXPECT_THAT(SetStagesFault("model.rope_scaling={type=\"yarn\", factor=2}"),
+              HasSubstr("original_max_position_embeddings"));
+  EXPECT_THAT(SetStagesFault("model.rope_scaling={type=\"yarn\", factr=2}"), HasSubstr("did you mean"));
+  EXPECT_THAT(SetStagesFault("model.rope_scaling={type=\"yarn\", factor=0.5, original_max_position_embeddings=128}"),
               HasSubstr("out of range"));
 }
 

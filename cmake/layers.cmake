@@ -5,7 +5,7 @@ set(FATHOM_LAYERS
   "L0:core"
   "L1:io"
   "L2:kernels comm tokenizer net report"
-  "L3:model data corpus grammar"
+  "L3:model data corpus grammar cache"
   "L4:checkpoint parallel"
   "L5:train engine"
   "L6:posttrain eval plan server"

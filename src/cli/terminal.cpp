@@ -13,13 +13,26 @@ namespace {
 
 std::atomic<int> g_signal{0};  // written by the handler: async-signal-safe state has to be global
 std::atomic<int> g_graceful{0};
+std::atomic<bool> g_hangup{false};
 
 void OnSignal(int signal) {
   if (g_graceful.load() > 0 && g_signal.exchange(signal) == 0) return;
   _exit(128 + signal);
 }
 
+void OnHangup(int) { g_hangup.store(true); }
+
 }  // namespace
+
+HangupListener::HangupListener() {
+  struct sigaction action {};
+  action.sa_handler = OnHangup;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGHUP, &action, nullptr);
+}
+HangupListener::~HangupListener() { std::signal(SIGHUP, SIG_DFL); }
+bool HangupListener::Take() { return g_hangup.exchange(false); }
 
 void InstallSignalHandlers() {
   struct sigaction action {};

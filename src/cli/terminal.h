@@ -24,6 +24,16 @@ class GracefulInterrupt {
   int ExitCode() const;
 };
 
+// While one is alive, SIGHUP does not end the program but is noted.
+class HangupListener {
+ public:
+  HangupListener();
+  ~HangupListener();
+  HangupListener(const HangupListener&) = delete;
+  HangupListener& operator=(const HangupListener&) = delete;
+  bool Take();  // whether one came since the last time
+};
+
 // Writes to standard output and flushes. Throws Error if that fails (a full disk).
 void Print(std::string_view text);
 

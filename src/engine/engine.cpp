@@ -64,8 +64,25 @@ Engine::State::State(Context& ctx, const model::Transformer& transformer, const 
           LatentLayout::Of(transformer.config(), transformer.config().num_hidden_layers + (options.drafts > 0 ? 1 : 0),
                            options.cache_dtype),
           options.cache_tokens / kBlockTokens),
-      tree_(kBlockTokens) {
+      tree_(kBlockTokens),
+      expert_load_(options.count_experts ? static_cast<size_t>((transformer.config().num_hidden_layers +
+                                                                transformer.config().num_nextn_predict_layers) *
+                                                               transformer.config().n_routed_experts)
+                                         : 0) {
   stats_.blocks = pool_.blocks();
+}
+
+std::vector<std::vector<int64_t>> Engine::State::ExpertLoad() const {
+  const model::ModelConfig& c = transformer_.config();
+  std::vector<std::vector<int64_t>> load;
+  const int64_t layers = c.num_hidden_layers + c.num_nextn_predict_layers;
+  for (int64_t layer = 0; !expert_load_.empty() && layer < layers; ++layer) {
+    if (!c.IsMoe(layer)) continue;
+    std::vector<int64_t>& row = load.emplace_back();
+    for (int64_t e = 0; e < c.n_routed_experts; ++e)
+      row.push_back(expert_load_[static_cast<size_t>(layer * c.n_routed_experts + e)].load(std::memory_order_relaxed));
+  }
+  return load;
 }
 
 void Engine::State::Check(const Request& r) const {
@@ -365,6 +382,7 @@ int64_t Engine::arena_bytes() const { return state_->arena().Capacity(); }
 int64_t Engine::arena_overflows() const { return state_->arena().Overflows(); }
 int64_t Engine::cache_bytes() const { return state_->pool().bytes(); }
 void Engine::Calibrate(double seconds) { state_->Calibrate(seconds); }
+std::vector<std::vector<int64_t>> Engine::ExpertLoad() const { return state_->ExpertLoad(); }
 
 std::vector<Answer> Engine::Run(std::span<const Request> requests,
                                 const std::function<bool(size_t index, const Token& token)>& on_token) {

@@ -39,7 +39,8 @@ struct EngineOptions {
   int64_t drafts = 0;  // at most so many tokens are drafted; 0: no speculation. Needs a model with MTP
   DraftInput draft_input = DraftInput::kNormed;
   Verification verification = Verification::kRejection;
-  bool always_draft = false;  // do not ask whether drafts pay: for tests and measurements
+  bool count_experts = false;  // for ExpertLoad
+  bool always_draft = false;   // do not ask whether drafts pay: for tests and measurements
 };
 
 // Counters since the start, and the state now.
@@ -83,6 +84,9 @@ class Engine {
   int64_t arena_bytes() const;
   int64_t arena_overflows() const;
   int64_t cache_bytes() const;
+  // Tokens that each expert of each layer with experts was chosen for since the start, (layers, experts), those of the
+  // MTP modules last; empty unless counted. Callable from any thread.
+  std::vector<std::vector<int64_t>> ExpertLoad() const;
   // Measures steps of 1, 2, .. rows and drafts for about `seconds`, so that the choice whether drafts pay starts from
   // figures. Runs on free blocks.
   void Calibrate(double seconds = 2);

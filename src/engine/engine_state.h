@@ -2,6 +2,7 @@
 // of a step; engine_step.cpp its computation.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -69,6 +70,7 @@ class Engine::State {
   void Check(const Request& request) const;
   EngineStats Stats() const;
   void Calibrate(double seconds);
+  std::vector<std::vector<int64_t>> ExpertLoad() const;
 
   const EngineOptions options;
   const Arena& arena() const { return arena_; }
@@ -110,6 +112,9 @@ class Engine::State {
   void ChooseTokens(Item& item, float* logits);
   void Take(Item& item);
   void DraftNext(const model::Env& env, std::vector<Item>& items, const float* normed);
+  void CountExperts(int64_t layer, const TensorView& ids);
+  void TellSteps(const std::vector<Item>& items, Clock::time_point begin, int64_t rows) const;
+  void TellDrafts(const std::vector<Item>& items, Clock::time_point begin) const;
   void RecordExperts(const std::vector<Item>& items, const std::vector<std::vector<int32_t>>& ids);
 
   Context& ctx_;
@@ -119,6 +124,7 @@ class Engine::State {
   PrefixTree tree_;
   SpeculationGain gain_;
   EngineStats stats_;
+  std::vector<std::atomic<int64_t>> expert_load_;  // (layers, experts) where they are counted
   RequestId next_id_ = 1;
   std::vector<std::unique_ptr<Sequence>> running_;  // in the order of admission
   std::vector<std::unique_ptr<Sequence>> waiting_;  // by priority, then by arrival

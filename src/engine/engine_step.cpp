@@ -70,9 +70,11 @@ void Engine::State::Compute(std::vector<Item>& items) {
   ArenaScope scope(arena_);
   model::Probe probe;
   std::vector<std::vector<int32_t>> chosen_experts;
-  if (experts) {
-    probe.on_tensor = [&](std::string_view name, int64_t, const TensorView& t) {
+  if (experts || options.count_experts) {
+    probe.on_tensor = [&](std::string_view name, int64_t layer, const TensorView& t) {
       if (name != "router_ids") return;
+      if (options.count_experts) CountExperts(layer, t);
+      if (!experts) return;
       const int32_t* p = static_cast<const int32_t*>(t.data);
       chosen_experts.emplace_back(p, p + t.size());
     };
@@ -80,7 +82,7 @@ void Engine::State::Compute(std::vector<Item>& items) {
   const model::Env env{.ctx = ctx_,
                        .arena = arena_,
                        .compute = options.compute,
-                       .probe = experts ? &probe : nullptr,
+                       .probe = probe.on_tensor ? &probe : nullptr,
                        .fixed_form = options.batch_invariant};
   float* hidden = arena_.Take<float>(rows * d);
   transformer_.Forward(env, {ids, slices}, hidden);
@@ -106,6 +108,7 @@ void Engine::State::Compute(std::vector<Item>& items) {
     ++stats_.decode_steps;
   }
   stats_.rows += rows;
+  TellSteps(items, begin, rows);
 
   for (Item& item : items) {
     Sequence& s = *item.sequence;
@@ -114,7 +117,45 @@ void Engine::State::Compute(std::vector<Item>& items) {
     s.drafts.clear();
     if (item.completes) Take(item);
   }
-  if (options.drafts > 0) DraftNext(env, items, hidden);
+  if (options.drafts > 0) {
+    const Clock::time_point drafting = Clock::now();
+    DraftNext(env, items, hidden);
+    TellDrafts(items, drafting);
+  }
+}
+
+void Engine::State::CountExperts(int64_t layer, const TensorView& ids) {
+  const auto experts = transformer_.config().n_routed_experts;
+  const auto* p = static_cast<const int32_t*>(ids.data);
+  for (int64_t i = 0; i < ids.size(); ++i)
+    expert_load_[static_cast<size_t>(layer * experts + p[i])].fetch_add(1, std::memory_order_relaxed);
+}
+
+void Engine::State::TellSteps(const std::vector<Item>& items, Clock::time_point begin, int64_t rows) const {
+  for (const Item& item : items) {
+    const Sequence& s = *item.sequence;
+    if (!s.listener.on_step) continue;
+    s.listener.on_step({.kind = item.begin < s.prompt() ? StepPart::Kind::kPrompt : StepPart::Kind::kDecode,
+                        .begin = begin,
+                        .end = Clock::now(),
+                        .position = item.begin,
+                        .tokens = item.tokens,
+                        .drafts = item.drafts,
+                        .kept = item.kept,
+                        .rows = rows});
+  }
+}
+
+void Engine::State::TellDrafts(const std::vector<Item>& items, Clock::time_point begin) const {
+  for (const Item& item : items) {
+    const Sequence& s = *item.sequence;
+    if (!s.listener.on_step || s.finished || s.drafts.empty()) continue;
+    s.listener.on_step({.kind = StepPart::Kind::kDraft,
+                        .begin = begin,
+                        .end = Clock::now(),
+                        .position = s.cached,
+                        .drafts = static_cast<int64_t>(s.drafts.size())});
+  }
 }
 
 void Engine::State::ChooseTokens(Item& item, float* logits) {

@@ -2,6 +2,7 @@
 // callers.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -57,11 +58,22 @@ struct Answer {
   std::vector<int16_t> experts;
 };
 
+// What one step of the engine did for a sequence.
+struct StepPart {
+  enum class Kind : uint8_t { kPrompt, kDecode, kDraft };  // drafts: those for the next step
+  Kind kind = Kind::kPrompt;
+  std::chrono::steady_clock::time_point begin, end;  // of the step
+  int64_t position = 0, tokens = 0;                  // tokens [position, position + tokens) were computed
+  int64_t drafts = 0, kept = 0;                      // verified behind them, and found right; of kDraft: drafted
+  int64_t rows = 0;                                  // of the step, those of other sequences too
+};
+
 // Called on the thread that steps the engine: they must not block.
 struct Listener {
   std::function<bool(const Token&)> on_token;             // false: the answer ends here, with kStop
   std::function<void(std::span<const Token>)> on_prompt;  // prompt_logprobs: the next tokens of the prompt
   std::function<void(const Answer&)> on_finish;           // once, last
+  std::function<void(const StepPart&)> on_step = {};      // for traces: before the step's on_token
 };
 
 }  // namespace fathom::engine

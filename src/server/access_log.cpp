@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "core/error.h"
 #include "server/json_text.h"
@@ -39,7 +40,8 @@ std::string ToJsonLine(const AccessEntry& e) {
   return line + "}\n";
 }
 
-AccessLog::AccessLog(const std::string& path) : file_(path.empty() ? stderr : std::fopen(path.c_str(), "ae")) {
+AccessLog::AccessLog(const std::string& path)
+    : path_(path), file_(path.empty() ? stderr : std::fopen(path.c_str(), "ae")) {
   if (!file_)
     throw Error("cannot write the access log", path + ": " + std::strerror(errno), "", "choose another --log-file");
   thread_ = std::thread([this] { Run(); });
@@ -68,11 +70,25 @@ void AccessLog::Add(const AccessEntry& entry) {
   wake_.notify_one();
 }
 
+void AccessLog::Reopen() {
+  {
+    const std::scoped_lock lock(mutex_);
+    reopen_ = true;
+  }
+  wake_.notify_one();
+}
+
 void AccessLog::Run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    wake_.wait(lock, [this] { return stop_ || !lines_.empty(); });
-    if (lines_.empty()) return;
+    wake_.wait(lock, [this] { return stop_ || reopen_ || !lines_.empty(); });
+    if (std::exchange(reopen_, false) && file_ != stderr) {
+      if (std::FILE* fresh = std::fopen(path_.c_str(), "ae")) {
+        std::fclose(file_);
+        file_ = fresh;
+      }
+    }
+    if (lines_.empty() && stop_) return;
     std::deque<std::string> lines = std::exchange(lines_, {});
     if (dropped_ > 0) lines.push_back(fmt::format("{{\"dropped_lines\":{}}}\n", std::exchange(dropped_, 0)));
     lock.unlock();

@@ -31,16 +31,19 @@ class AccessLog {
   AccessLog& operator=(const AccessLog&) = delete;
 
   void Add(const AccessEntry& entry);
+  // Opens the file by its name again, for whoever rotates it; what was open goes on where that fails.
+  void Reopen();
 
  private:
   void Run();
 
-  std::FILE* file_;
+  const std::string path_;
+  std::FILE* file_;  // of the thread, once it runs
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::string> lines_;
   int64_t dropped_ = 0;
-  bool stop_ = false;
+  bool stop_ = false, reopen_ = false;
   std::thread thread_;
 };
 

@@ -108,6 +108,19 @@ void Metrics::CountResponse(std::string_view route, std::string_view method, int
   ++responses_[{std::string(route), std::string(method), status}];
 }
 
+std::string Metrics::ResponsesText() const {
+  std::string out;
+  Writer w(out, labels_);
+  w.Head("http_responses_total", "counter", "Responses by route, method and status.");
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [key, count] : responses_) {
+    w.Value("http_responses_total", static_cast<double>(count),
+            fmt::format(",route=\"{}\",method=\"{}\",status=\"{}\"", Escape(std::get<0>(key)), Escape(std::get<1>(key)),
+                        std::get<2>(key)));
+  }
+  return out;
+}
+
 std::string Metrics::Text(const engine::EngineStats& s, const engine::EngineOptions& o, int64_t cache_bytes) const {
   std::string out;
   Writer w(out, labels_);
@@ -144,15 +157,7 @@ std::string Metrics::Text(const engine::EngineStats& s, const engine::EngineOpti
   decode.Append(out, "request_decode_time_seconds", "From the first token to the last.", labels_);
   prompt_tokens.Append(out, "request_prompt_tokens", "Tokens of a prompt.", labels_);
   generation_tokens.Append(out, "request_generation_tokens", "Tokens of an answer.", labels_);
-  w.Head("http_responses_total", "counter", "Responses by route, method and status.");
-  {
-    const std::scoped_lock lock(mutex_);
-    for (const auto& [key, count] : responses_) {
-      w.Value("http_responses_total", static_cast<double>(count),
-              fmt::format(",route=\"{}\",method=\"{}\",status=\"{}\"", Escape(std::get<0>(key)),
-                          Escape(std::get<1>(key)), std::get<2>(key)));
-    }
-  }
+  out += ResponsesText();
   out += fmt::format(
       "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"
       "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {}\n",

@@ -38,6 +38,7 @@ class Metrics {
   Histogram first_token, inter_token, end_to_end, queue, prefill, decode, prompt_tokens, generation_tokens;
 
   void CountResponse(std::string_view route, std::string_view method, int status);
+  std::string ResponsesText() const;  // that counter alone
   std::string Text(const engine::EngineStats& stats, const engine::EngineOptions& options, int64_t cache_bytes) const;
 
  private:

@@ -13,4 +13,20 @@ const PageFile* FindPageFile(std::string_view path) {
   return found == files.end() ? nullptr : &*found;
 }
 
+net::HttpResponse AnswerPage(const net::HttpRequest& request, const PageFile& file) {
+  net::HttpResponse response{.headers = {{"Content-Type", std::string(file.content_type)},
+                                         {"ETag", std::string(file.etag)},
+                                         {"Cache-Control", "no-cache"},
+                                         {"Content-Security-Policy", std::string(kPagePolicy)},
+                                         {"Referrer-Policy", "no-referrer"}},
+                             .body = ""};
+  if (net::Find(request.headers, "If-None-Match").find(file.etag) != std::string_view::npos) {
+    response.status = 304;
+  } else {
+    if (file.gzip) response.headers.emplace_back("Content-Encoding", "gzip");
+    response.body = file.bytes;
+  }
+  return response;
+}
+
 }  // namespace fathom::server

@@ -3,6 +3,8 @@
 
 #include <string_view>
 
+#include "net/http.h"
+
 namespace fathom::server {
 
 struct PageFile {
@@ -21,5 +23,8 @@ const PageFile* FindPageFile(std::string_view path);
 inline constexpr std::string_view kPagePolicy =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+// The file, or 304 if the client has it.
+net::HttpResponse AnswerPage(const net::HttpRequest& request, const PageFile& file);
 
 }  // namespace fathom::server

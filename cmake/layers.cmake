@@ -3,7 +3,7 @@
 # program of tests/, fathom_fuzzer a fuzz target.
 set(FATHOM_LAYERS
   "L0:core"
-  "L1:io"
+  "L1:io jinja"
   "L2:kernels comm tokenizer net report"
   "L3:model data corpus grammar cache"
   "L4:checkpoint parallel"

@@ -1,5 +1,5 @@
 """The chat page in a real browser: page_test.py TOPIC[.TEST]... (or nothing, for all). With FATHOM_PAGE_SHOTS=folder, pictures
-of it are left there to be looked at. The topics `served` and `servedchat` need FATHOM_BINARY and FATHOM_MODEL; the others
+of it are left there to be looked at. The topics `served`, `servedchat` and `servedadmin` need FATHOM_BINARY and FATHOM_MODEL; the others
 talk to mock_server.py. Exit code 77: skipped, with the reason."""
 
 import inspect
@@ -7,6 +7,7 @@ import os
 import sys
 import unittest
 
+from admin_cases import Admin, ServedAdmin
 from browser import find_chromium
 from content_cases import Filter, Markdown, Safety
 from page_case import SHOTS
@@ -14,7 +15,7 @@ from served_cases import Served, ServedChat
 from state_cases import Look, Storage
 from talk_cases import Chat, Completion, Errors, Key
 
-TOPICS = {c.__name__.lower(): c for c in (Chat, Markdown, Safety, Filter, Storage, Completion, Errors, Key, Look, Served, ServedChat)}
+TOPICS = {c.__name__.lower(): c for c in (Chat, Markdown, Safety, Filter, Storage, Completion, Errors, Key, Look, Served, ServedChat, Admin, ServedAdmin)}
 
 
 def skip(reason):

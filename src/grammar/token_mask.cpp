@@ -1,6 +1,7 @@
 #include "grammar/token_mask.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
 
@@ -12,35 +13,29 @@ namespace {
 constexpr int64_t kFewLoopBytes = 16;  // a walk through the base's exits pays from there on
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 
-// Whether every character of more than one byte leads from `state` back to it, and nothing else of bytes above 127
-// leads anywhere.
+// Bytes whose characters of more than one byte all lead from `state` to `target`, and whatever else follows them leads
+// nowhere.
 class Utf8Loop {
  public:
-  Utf8Loop(Machine& machine, Machine::State state) : machine_(machine), state_(state) {}
+  Utf8Loop(Machine& machine, Machine::State state, Machine::State target)
+      : machine_(machine), state_(state), target_(target) {}
 
-  bool Holds() {
-    for (int lead = 0x80; lead < 0x100; ++lead) {
-      const auto byte = static_cast<uint8_t>(lead);
-      const Machine::State next = machine_.Next(state_, byte);
-      const int rest = lead < 0xC2 || lead > 0xF4 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
-      if (rest == 0) {
-        if (next != Machine::kDead) return false;
-        continue;
-      }
-      const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-      const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-      if (low != 0x80 || high != 0xBF ? !Check(next, rest, low, high) : !Returns(next, rest)) return false;
-    }
-    return true;
+  bool Holds(int lead) {
+    if (lead < 0xC2 || lead > 0xF4) return false;
+    const Machine::State next = machine_.Next(state_, static_cast<uint8_t>(lead));
+    const int rest = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+    const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    return low != 0x80 || high != 0xBF ? Check(next, rest, low, high) : Returns(next, rest);
   }
 
  private:
-  // So many bytes 80..BF, and nothing else, lead from `at` to the state.
+  // So many bytes 80..BF, and nothing else, lead from `at` to the target.
   bool Returns(Machine::State at, int rest) {
-    if (rest == 0) return at == state_;
+    if (rest == 0) return at == target_;
     auto& known = known_[rest];
     if (std::find(known.begin(), known.end(), at) != known.end()) return true;
-    if (known.size() > 8 || !Check(at, rest, 0x80, 0xBF)) return false;
+    if (known.size() > 16 || !Check(at, rest, 0x80, 0xBF)) return false;
     known.push_back(at);
     return true;
   }
@@ -54,40 +49,93 @@ class Utf8Loop {
   }
 
   Machine& machine_;
-  const Machine::State state_;
+  const Machine::State state_, target_;
   std::vector<Machine::State> known_[4];
 };
 
-LoopBytes LoopOf(Machine& machine, Machine::State state) {
-  LoopBytes loop;
+Loop FindLoop(Machine& machine, Machine::State state) {
+  std::array<Machine::State, 256> next;
+  std::vector<std::pair<Machine::State, int>> counts;
+  for (int byte = 0; byte < 256; ++byte) {
+    const Machine::State to = next[static_cast<size_t>(byte)] = machine.Next(state, static_cast<uint8_t>(byte));
+    if (to == Machine::kDead) continue;
+    const auto at = std::find_if(counts.begin(), counts.end(), [&](const auto& c) { return c.first == to; });
+    if (at == counts.end()) {
+      counts.push_back({to, 1});
+    } else {
+      ++at->second;
+    }
+  }
+  const auto most =
+      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (most == counts.end() || most->second < kFewLoopBytes) return {};
+  Loop loop{.bytes = {}, .next = most->first};
   bool above = false;
   for (int byte = 0; byte < 256; ++byte) {
-    if (machine.Next(state, static_cast<uint8_t>(byte)) != state) continue;
-    loop.Add(static_cast<uint8_t>(byte));
+    if (next[static_cast<size_t>(byte)] != loop.next) continue;
+    loop.bytes.Add(static_cast<uint8_t>(byte));
     above = above || byte > 127;
   }
-  if (loop.count() >= kFewLoopBytes && !above) loop.utf8 = Utf8Loop(machine, state).Holds();
+  if (above) return loop;
+  loop.bytes.utf8 = true;
+  Utf8Loop characters(machine, state, loop.next);
+  for (int lead = 0x80; lead < 256; ++lead) {
+    if (characters.Holds(lead)) loop.bytes.Add(static_cast<uint8_t>(lead));
+  }
   return loop;
+}
+
+const Loop& LoopOf(Machine& machine, Machine::State state, Loops& loops) {
+  const auto at = loops.find(state);
+  if (at != loops.end()) return at->second;
+  return loops.emplace(state, FindLoop(machine, state)).first->second;
 }
 
 }  // namespace
 
-TokenMask TokenMask::Make(const TokenTrie& trie, Machine& machine, Machine::State state) {
+// way[k]: the state behind k characters of the loop's bytes, as long as the next one leads on by the same bytes.
+void TokenMask::AddChain(const TokenTrie& trie, Machine& machine, Machine::State state, Loops& loops) {
+  using Base = TokenTrie::Base;
+  const Loop first = LoopOf(machine, state, loops);
+  std::vector<Machine::State> way{state, first.next};
+  bool endless = first.next == state;
+  while (!endless && std::ssize(way) <= Base::kMaxChars) {
+    const Loop& loop = LoopOf(machine, way.back(), loops);
+    if (!(loop.bytes == first.bytes)) break;
+    endless = loop.next == way.back();
+    if (!endless) way.push_back(loop.next);
+  }
+  const auto base = trie.BaseOf(first.bytes);
+  const int32_t chars = endless ? -1 : static_cast<int32_t>(way.size()) - 1;
+  bits_ = base->Bits(chars);
+  count_ = base->Count(chars);
+  const auto behind = [&](int32_t n) { return way[std::min(static_cast<size_t>(n), way.size() - 1)]; };
+  for (const Base::Place& exit : base->exits) {
+    if (!endless && exit.chars > chars) break;
+    trie.WalkFrom(exit.node, machine, behind(exit.chars), more_);
+  }
+  if (endless) return;
+  const auto at = std::lower_bound(base->begins.begin(), base->begins.end(), chars,
+                                   [](const Base::Place& p, int32_t n) { return p.chars < n; });
+  for (auto it = at; it != base->begins.end() && it->chars == chars; ++it) {
+    trie.WalkFrom(it->node, machine, behind(chars), more_);
+  }
+}
+
+TokenMask TokenMask::Make(const TokenTrie& trie, Machine& machine, Machine::State state, Loops& loops) {
   TokenMask mask;
-  const LoopBytes loop = LoopOf(machine, state);
-  if (loop.count() >= kFewLoopBytes) {
-    mask.base_ = trie.BaseOf(loop);
-    mask.count_ = mask.base_->count;
-    trie.WalkExits(*mask.base_, machine, state, mask.more_);
+  if (LoopOf(machine, state, loops).next != Machine::kDead) {
+    mask.AddChain(trie, machine, state, loops);
   } else {
     trie.Walk(machine, state, mask.more_);
   }
   mask.count_ += std::ssize(mask.more_);
   const int64_t words = (trie.vocab_size() + 63) / 64;
   if (std::ssize(mask.more_) > 2 * words) {
-    mask.own_ = mask.base_ ? mask.base_->bits : std::vector<uint64_t>(static_cast<size_t>(words));
-    for (int32_t id : mask.more_) mask.own_[static_cast<size_t>(id) >> 6] |= uint64_t{1} << (id & 63);
-    mask.base_ = nullptr;
+    auto own = mask.bits_ ? *mask.bits_ : std::vector<uint64_t>(static_cast<size_t>(words));
+    for (int32_t id : mask.more_) own[static_cast<size_t>(id) >> 6] |= uint64_t{1} << (id & 63);
+    mask.bits_ = std::make_shared<const std::vector<uint64_t>>(std::move(own));
+    mask.shared_ = false;
     mask.more_ = {};
   } else {
     std::sort(mask.more_.begin(), mask.more_.end());
@@ -97,14 +145,14 @@ TokenMask TokenMask::Make(const TokenTrie& trie, Machine& machine, Machine::Stat
 }
 
 bool TokenMask::Allows(int32_t id) const {
-  const std::span<const uint64_t> words = bits();
   const size_t word = static_cast<size_t>(id) >> 6;
-  if (word < words.size() && (words[word] >> (id & 63) & 1)) return true;
+  if (bits_ && word < bits_->size() && ((*bits_)[word] >> (id & 63) & 1)) return true;
   return std::binary_search(more_.begin(), more_.end(), id);
 }
 
 int64_t TokenMask::bytes() const {
-  return static_cast<int64_t>(sizeof(*this) + own_.size() * sizeof(own_[0]) + more_.size() * sizeof(more_[0]));
+  return static_cast<int64_t>(sizeof(*this) + (shared_ ? 0 : bits_->size() * sizeof((*bits_)[0])) +
+                              more_.size() * sizeof(more_[0]));
 }
 
 void TokenMask::Apply(std::span<float> logits, std::span<const int32_t> also) const {
@@ -112,14 +160,17 @@ void TokenMask::Apply(std::span<float> logits, std::span<const int32_t> also) co
   kept.reserve(more_.size() + also.size());
   for (int32_t id : more_) kept.push_back(logits[static_cast<size_t>(id)]);
   for (int32_t id : also) kept.push_back(logits[static_cast<size_t>(id)]);
-  const std::span<const uint64_t> words = bits();
+  const std::span<const uint64_t> words = bits_ ? std::span<const uint64_t>(*bits_) : std::span<const uint64_t>();
   size_t begin = 0;
   for (size_t w = 0; w < words.size() && begin < logits.size(); ++w, begin += 64) {
     if (words[w] == ~uint64_t{0}) continue;
-    const size_t end = std::min(begin + 64, logits.size());
-    for (size_t i = begin; i < end; ++i) {
-      logits[i] = words[w] >> (i - begin) & 1 ? logits[i] : kForbidden;
+    const size_t n = std::min<size_t>(64, logits.size() - begin);
+    if (words[w] == 0) {
+      std::fill_n(logits.begin() + static_cast<std::ptrdiff_t>(begin), n, kForbidden);
+      continue;
     }
+    uint64_t out = n == 64 ? ~words[w] : ~words[w] & ((uint64_t{1} << n) - 1);
+    for (; out != 0; out &= out - 1) logits[begin + static_cast<size_t>(__builtin_ctzll(out))] = kForbidden;
   }
   if (begin < logits.size()) std::fill(logits.begin() + static_cast<std::ptrdiff_t>(begin), logits.end(), kForbidden);
   auto from = kept.begin();
@@ -162,7 +213,7 @@ std::shared_ptr<const TokenMask> CompiledGrammar::MaskOf(Machine::State state) {
   if (mask) return mask;
   std::optional<TokenMask> made;
   try {
-    made = TokenMask::Make(*trie_, *machine_, state);
+    made = TokenMask::Make(*trie_, *machine_, state, loops_);
   } catch (...) {
     masks_.erase(state);
     throw;

@@ -1,5 +1,7 @@
-// Which tokens may come next. A mask is the tokens of a Base that it shares with others (all that only use bytes which
-// keep the state) and some more ids; of a state with many more it has bits of its own.
+// Which tokens may come next. Most states that allow many tokens are loops, or links of a chain that counts: characters
+// of a set lead to the same state, or to one from which the same set leads on (a JSON string, ".{1,100}"). Which tokens
+// are made of such a set alone is known once per set and vocabulary (TokenTrie::Base); a mask shares these and adds
+// what leaves them, found by walking the trie's rest.
 //
 // A CompiledGrammar is a machine with a vocabulary, shared by all requests that use the grammar: masks are kept by
 // state as long as they fit kMaxBytes. A Matcher is one answer's way through it.
@@ -18,10 +20,17 @@
 
 namespace fathom::grammar {
 
+// What leads to the state that most bytes lead to.
+struct Loop {
+  LoopBytes bytes;
+  Machine::State next = Machine::kDead;
+};
+using Loops = std::unordered_map<Machine::State, Loop>;  // those that were looked for
+
 class TokenMask {
  public:
   // All of a vocabulary's tokens that may follow `state`.
-  static TokenMask Make(const TokenTrie& trie, Machine& machine, Machine::State state);
+  static TokenMask Make(const TokenTrie& trie, Machine& machine, Machine::State state, Loops& loops);
 
   bool Allows(int32_t id) const;
   bool none() const { return count_ == 0; }
@@ -32,11 +41,11 @@ class TokenMask {
   void Apply(std::span<float> logits, std::span<const int32_t> also) const;
 
  private:
-  std::span<const uint64_t> bits() const { return base_ ? std::span<const uint64_t>(base_->bits) : own_; }
+  void AddChain(const TokenTrie& trie, Machine& machine, Machine::State state, Loops& loops);
 
-  std::shared_ptr<const TokenTrie::Base> base_;  // or none
-  std::vector<uint64_t> own_;                    // or none
-  std::vector<int32_t> more_;                    // ascending
+  std::shared_ptr<const std::vector<uint64_t>> bits_;  // or none; shared with others or not
+  bool shared_ = true;
+  std::vector<int32_t> more_;  // ascending
   int64_t count_ = 0;
 };
 
@@ -60,6 +69,7 @@ class CompiledGrammar {
   const std::unique_ptr<Machine> machine_;
   const std::shared_ptr<const TokenTrie> trie_;
   std::unordered_map<Machine::State, std::shared_ptr<const TokenMask>> masks_;
+  Loops loops_;
   int64_t mask_bytes_ = 0;
 };
 

@@ -119,6 +119,9 @@ TEST(TokenMask, AgreesWithTheMachine) {
   ExpectMasksAgree([] { return CompileRegex("[^\xC3\xA9\"]*").Value(); }, 3);  // one character of two bytes is out
   ExpectMasksAgree([] { return CompileRegex("[ -~\xE4\xB8\xAD]*x?").Value(); }, 4);  // one is in
   ExpectMasksAgree([] { return CompileRegex("[a-z]{2,5}(\\p{L}| )*").Value(); }, 5);
+  ExpectMasksAgree([] { return CompileRegex(".{1,3}x").Value(); }, 8);
+  ExpectMasksAgree([] { return CompileRegex("(.{2,5}\"){1,3}[^a]{40,60}").Value(); }, 9);
+  ExpectMasksAgree([] { return CompileRegex("[^1]([ -~]{3}|\\p{L})+").Value(); }, 10);
   ExpectMasksAgree([] { return AfterThinking(CompileGbnf(kJson).Value(), Thinking::kOpen); }, 6);
   ExpectMasksAgree([] { return AfterThinking(CompileRegex("yes|no|[a-z ]+").Value(), Thinking::kMayOpen); }, 7);
 }

@@ -1,13 +1,14 @@
 #include "grammar/token_trie.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 namespace fathom::grammar {
 namespace {
 
-constexpr size_t kMaxBases = 64;
-constexpr size_t kLongestToken = 4096;  // longer ones are never allowed
+constexpr size_t kMaxBases = 16;
+constexpr size_t kLongestToken = 1024;  // longer ones are never allowed
 
 // Of a character's first bytes, as far as they say what may follow (Unicode 16, table 3-7).
 struct Utf8Progress {
@@ -34,12 +35,6 @@ struct Utf8Progress {
 };
 
 }  // namespace
-
-int64_t LoopBytes::count() const {
-  int64_t n = 0;
-  for (uint64_t word : bits) n += __builtin_popcountll(word);
-  return n;
-}
 
 TokenTrie::TokenTrie(const tokenizer::Tokenizer& tokenizer, int64_t vocab_size) : vocab_size_(vocab_size) {
   std::vector<std::pair<std::string_view, int32_t>> tokens;
@@ -101,11 +96,11 @@ std::span<const uint8_t> TokenTrie::BytesOf(int32_t id) const {
   return std::span(text_).subspan(begin, end - begin);
 }
 
-// `states` by depth, counted from the depth of `begin`; the first is that above it.
-void TokenTrie::WalkBelow(int32_t begin, int32_t end, Machine& machine, Machine::State state, std::vector<int32_t>& ids,
-                          std::vector<Machine::State>& states) const {
+void TokenTrie::WalkBelow(int32_t begin, int32_t end, Machine& machine, Machine::State state,
+                          std::vector<int32_t>& ids) const {
   const auto at = [](int32_t i) { return static_cast<size_t>(i); };
   const int base = depths_[at(begin)] - 1;
+  std::array<Machine::State, kLongestToken + 1> states;  // by depth below `begin`
   states[0] = state;
   for (int32_t i = begin; i < end;) {
     const auto depth = static_cast<size_t>(depths_[at(i)] - base);
@@ -121,45 +116,68 @@ void TokenTrie::WalkBelow(int32_t begin, int32_t end, Machine& machine, Machine:
 }
 
 void TokenTrie::Walk(Machine& machine, Machine::State state, std::vector<int32_t>& ids) const {
-  if (bytes_.empty()) return;
-  std::vector<Machine::State> states(static_cast<size_t>(longest_) + 1);
-  WalkBelow(0, static_cast<int32_t>(bytes_.size()), machine, state, ids, states);
-}
-
-void TokenTrie::WalkExits(const Base& base, Machine& machine, Machine::State state, std::vector<int32_t>& ids) const {
-  std::vector<Machine::State> states(static_cast<size_t>(longest_) + 1);
-  for (int32_t exit : base.exits) {
-    WalkBelow(exit, skips_[static_cast<size_t>(exit)], machine, state, ids, states);
-  }
+  if (!bytes_.empty()) WalkBelow(0, static_cast<int32_t>(bytes_.size()), machine, state, ids);
 }
 
 std::shared_ptr<const TokenTrie::Base> TokenTrie::MakeBase(const LoopBytes& loop) const {
   auto base = std::make_shared<Base>();
   base->loop = loop;
-  base->bits.assign(static_cast<size_t>((vocab_size_ + 63) / 64), 0);
-  std::vector<Utf8Progress> progress(static_cast<size_t>(longest_) + 1);
+  base->words = (vocab_size_ + 63) / 64;
+  struct Way {
+    Utf8Progress progress;
+    int32_t chars = 0;  // begun
+  };
+  constexpr int32_t kMost = Base::kMaxChars;
+  std::vector<Way> ways(static_cast<size_t>(longest_) + 1);
+  std::vector<std::vector<int32_t>> by_chars(kMost + 2);
   const auto nodes = static_cast<int32_t>(bytes_.size());
   for (int32_t i = 0; i < nodes;) {
     const auto n = static_cast<size_t>(i);
-    Utf8Progress p = progress[depths_[n] - 1u];
-    const bool within = p.rest > 0;
+    Way way = ways[depths_[n] - 1u];
+    const bool within = way.progress.rest > 0;
     const uint8_t byte = bytes_[n];
-    if (within || !loop.Has(byte)) {
-      if (!loop.utf8 || !p.Take(byte)) {
-        if (!within) base->exits.push_back(i);  // within a character no other byte leads on
-        i = skips_[n];
-        continue;
-      }
+    const bool first = !within && loop.Has(byte);
+    if (within || (first && loop.utf8 && byte > 127) ? !way.progress.Take(byte) : !first) {
+      if (!within) base->exits.push_back({i, way.chars});  // within a character no other byte leads on
+      i = skips_[n];
+      continue;
     }
-    progress[depths_[n]] = p;
-    for (int32_t t = firsts_[n]; t < firsts_[n + 1]; ++t) {
-      const auto id = static_cast<size_t>(ids_[static_cast<size_t>(t)]);
-      base->bits[id >> 6] |= uint64_t{1} << (id & 63);
-      ++base->count;
+    if (!within) {
+      if (way.chars <= kMost) base->begins.push_back({i, way.chars});
+      ++way.chars;
     }
+    ways[depths_[n]] = way;
+    std::vector<int32_t>& ids = by_chars[static_cast<size_t>(std::min(way.chars, kMost + 1))];
+    ids.insert(ids.end(), ids_.begin() + firsts_[n], ids_.begin() + firsts_[n + 1]);
     ++i;
   }
+  const auto fewer = [](const Base::Place& a, const Base::Place& b) { return a.chars < b.chars; };
+  std::stable_sort(base->exits.begin(), base->exits.end(), fewer);
+  std::stable_sort(base->begins.begin(), base->begins.end(), fewer);
+  for (const std::vector<int32_t>& ids : by_chars) {
+    base->ids_.insert(base->ids_.end(), ids.begin(), ids.end());
+    base->up_to_.push_back(std::ssize(base->ids_));
+  }
+  base->bits_.resize(by_chars.size());
   return base;
+}
+
+int64_t TokenTrie::Base::Count(int32_t chars) const {
+  return chars < 0 ? up_to_.back() : up_to_[static_cast<size_t>(chars)];
+}
+
+std::shared_ptr<const std::vector<uint64_t>> TokenTrie::Base::Bits(int32_t chars) const {
+  const std::scoped_lock lock(mutex_);
+  auto& bits = bits_[chars < 0 ? bits_.size() - 1 : static_cast<size_t>(chars)];
+  if (!bits) {
+    auto made = std::make_shared<std::vector<uint64_t>>(static_cast<size_t>(words));
+    for (int64_t i = 0; i < Count(chars); ++i) {
+      const auto id = static_cast<size_t>(ids_[static_cast<size_t>(i)]);
+      (*made)[id >> 6] |= uint64_t{1} << (id & 63);
+    }
+    bits = std::move(made);
+  }
+  return bits;
 }
 
 std::shared_ptr<const TokenTrie::Base> TokenTrie::BaseOf(const LoopBytes& loop) const {

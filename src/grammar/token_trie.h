@@ -14,14 +14,13 @@
 
 namespace fathom::grammar {
 
-// A set of bytes, as 256 bits; what leads a state back to itself.
+// A set of bytes, as 256 bits.
 struct LoopBytes {
   uint64_t bits[4] = {};
-  bool utf8 = false;  // and whole characters of more bytes (then bits has no byte above 127)
+  bool utf8 = false;  // bytes above 127 stand for all characters that begin with them
 
   bool Has(uint8_t byte) const { return bits[byte >> 6] >> (byte & 63) & 1; }
   void Add(uint8_t byte) { bits[byte >> 6] |= uint64_t{1} << (byte & 63); }
-  int64_t count() const;
   bool operator==(const LoopBytes&) const = default;
 };
 
@@ -41,23 +40,42 @@ class TokenTrie {
   // Appends the tokens that lead the machine from `state` to a state that is not dead.
   void Walk(Machine& machine, Machine::State state, std::vector<int32_t>& ids) const;
 
-  // The tokens made of bytes of `loop` alone (the last character may be cut off), and where the others leave them:
-  // nodes whose way up is of these bytes and whose own byte is not.
-  struct Base {
+  // The tokens made of characters of `loop` alone (the last one may be cut off), by how many they begin; and where the
+  // others leave them.
+  class Base {
+   public:
+    static constexpr int32_t kMaxChars = 32;
+    struct Place {
+      int32_t node;
+      int32_t chars;  // before it
+    };
+
     LoopBytes loop;
-    std::vector<uint64_t> bits;  // by id
-    int64_t count = 0;
-    std::vector<int32_t> exits;
+    std::vector<Place> exits;   // whose way up is of such characters and whose own byte begins none; ascending in chars
+    std::vector<Place> begins;  // the same, but the byte begins one; of up to kMaxChars; ascending in chars
+    int64_t words = 0;          // of a set of ids
+
+    // The set of those of up to `chars` characters (kMaxChars at most; -1: of any number), by id. Thread-safe.
+    std::shared_ptr<const std::vector<uint64_t>> Bits(int32_t chars) const;
+    int64_t Count(int32_t chars) const;
+
+   private:
+    friend class TokenTrie;
+    std::vector<int32_t> ids_;    // by characters, kMaxChars + 1 stands for more
+    std::vector<int64_t> up_to_;  // of ids_, by characters
+    mutable std::mutex mutex_;
+    mutable std::vector<std::shared_ptr<const std::vector<uint64_t>>> bits_;
   };
-  // Kept: the same machine states ask for it again and again. Thread-safe.
+  // Kept: machines ask for the same ones again and again. Thread-safe.
   std::shared_ptr<const Base> BaseOf(const LoopBytes& loop) const;
-  // As Walk, of the tokens below the exits only.
-  void WalkExits(const Base& base, Machine& machine, Machine::State state, std::vector<int32_t>& ids) const;
+  // As Walk, of the tokens at or below a node, `state` being that above it.
+  void WalkFrom(int32_t node, Machine& machine, Machine::State state, std::vector<int32_t>& ids) const {
+    WalkBelow(node, skips_[static_cast<size_t>(node)], machine, state, ids);
+  }
 
  private:
   void Build(const std::vector<std::pair<std::string_view, int32_t>>& sorted);
-  void WalkBelow(int32_t begin, int32_t end, Machine& machine, Machine::State state, std::vector<int32_t>& ids,
-                 std::vector<Machine::State>& states) const;
+  void WalkBelow(int32_t begin, int32_t end, Machine& machine, Machine::State state, std::vector<int32_t>& ids) const;
   std::shared_ptr<const Base> MakeBase(const LoopBytes& loop) const;
 
   int64_t vocab_size_ = 0, longest_ = 0;

@@ -161,6 +161,9 @@ void Engine::State::Reserve(Sequence& s, int64_t positions) {
 }
 
 void Engine::State::Release(Sequence& s) {
+  StoreRest(s);
+  s.load.reset();
+  s.asked = false;
   while (!s.table.blocks().empty()) {
     const size_t i = s.table.blocks().size() - 1;
     const int32_t block = s.table.Pop();
@@ -189,7 +192,10 @@ void Engine::State::Share(Sequence& s) {
         tree_.Insert(s.request.cache_scope, i == 0 ? PrefixTree::kRoot : s.nodes.back(),
                      std::span(s.tokens).subspan(static_cast<size_t>(begin), kBlockTokens), own, drafts);
     s.nodes.push_back(node);
-    if (fresh) continue;
+    if (fresh) {
+      Store(s, i);
+      continue;
+    }
     if (drafts && !tree_.drafts(node)) {  // ours has the module's rows too: it is the better one
       if (tree_.users(node) > 1) {        // as soon as the others have gone
         tree_.Release(node);
@@ -197,10 +203,12 @@ void Engine::State::Share(Sequence& s) {
         return;
       }
       pool_.Give(tree_.Replace(node, own));
+      Store(s, i);
       continue;
     }
     s.table.Replace(i, tree_.Block(node));
     pool_.Give(own);
+    Store(s, i);
   }
 }
 
@@ -270,24 +278,32 @@ std::vector<Engine::State::Item> Engine::State::Choose() {
                        .blocks = static_cast<int64_t>(s->table.blocks().size()),
                        .shared = tree_.Shared(s->nodes)});
   }
+  std::vector<size_t> offered;  // of waiting_: those that do not wait for their blocks
   const size_t candidates = std::min(waiting_.size(), kCandidates);
   const bool room = static_cast<int64_t>(running_.size()) < options.max_running;
   for (size_t i = 0; room && i < candidates; ++i) {
-    const Sequence& s = *waiting_[i];
+    Sequence& s = *waiting_[i];
+    if (s.load) continue;
     int64_t unused = 0, found = 0;  // blocks, positions
     for (PrefixTree::Node node :
          tree_.Match(s.request.cache_scope, std::span(s.tokens).first(static_cast<size_t>(Reusable(s))))) {
       found += kBlockTokens;
       if (tree_.users(node) == 0) ++unused;
     }
+    const bool held_back = HeldBack(i, found);
+    if (!held_back && AskStore(s, found)) continue;
+    offered.push_back(i);
     waiting.push_back({.priority = s.request.priority,
                        .arrival = static_cast<int64_t>(s.id),
                        .cached = found,
                        .pending = s.size() - found,
                        .found_unused = unused,
-                       .held_back = HeldBack(i, found)});
+                       .held_back = held_back});
     if (static_cast<int64_t>(running.size() + i) >= options.max_running) break;
   }
+  // What they are held back by may be a sequence that waits for its blocks.
+  if (running.empty() && Loading() && std::all_of(waiting.begin(), waiting.end(), [](auto& w) { return w.held_back; }))
+    return {};
   const Schedule schedule = PlanStep(running, waiting, blocks_left(),
                                      {.step_tokens = options.step_tokens,
                                       .prompt_tokens = options.prompt_tokens,
@@ -302,12 +318,12 @@ std::vector<Engine::State::Item> Engine::State::Choose() {
   }
   for (const ScheduledSlice& slice : schedule.slices) {
     if (!slice.waiting) continue;
-    admitted.push_back(waiting_[slice.index].get());
+    admitted.push_back(waiting_[offered[slice.index]].get());
     Admit(*admitted.back());
   }
   int64_t row = 0;
   for (const ScheduledSlice& slice : schedule.slices) {
-    Sequence& s = *(slice.waiting ? waiting_ : running_)[slice.index];
+    Sequence& s = slice.waiting ? *waiting_[offered[slice.index]] : *running_[slice.index];
     s.drafts.resize(static_cast<size_t>(slice.drafts));
     Reserve(s, s.cached + slice.tokens + slice.drafts);
     items.push_back({.sequence = &s,
@@ -340,7 +356,12 @@ std::vector<Engine::State::Item> Engine::State::Choose() {
 bool Engine::State::Step() {
   Reap();
   if (running_.empty() && waiting_.empty()) return false;
+  ReceiveBlocks();
   std::vector<Item> items = Choose();
+  if (items.empty() && Loading()) {
+    AwaitBlocks();
+    return true;
+  }
   FATHOM_CHECK(!items.empty(), "sequences wait and none can run");
   const Clock::time_point begin = Clock::now();
   try {
@@ -352,8 +373,10 @@ bool Engine::State::Step() {
     }
   }
   for (Item& item : items) Share(*item.sequence);
+  const double seconds = Seconds(begin, Clock::now());
   ++stats_.steps;
-  stats_.step_seconds += Seconds(begin, Clock::now());
+  stats_.step_seconds += seconds;
+  MeasureRows(items.back().row + items.back().tokens + items.back().drafts, seconds);
   Reap();
   return true;
 }

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "cache/block_store.h"
 #include "engine/latent_pool.h"
 #include "engine/request.h"
 #include "engine/speculation.h"
@@ -41,6 +42,9 @@ struct EngineOptions {
   Verification verification = Verification::kRejection;
   bool count_experts = false;  // for ExpertLoad
   bool always_draft = false;   // do not ask whether drafts pay: for tests and measurements
+  // Where blocks are kept beyond memory and this process; outlives the engine. Several engines may have the same.
+  cache::BlockStore* block_store = nullptr;
+  std::string model_identity;  // of the weights: blocks are found under it only
 };
 
 // Counters since the start, and the state now.
@@ -56,6 +60,9 @@ struct EngineStats {
   int64_t finished[4] = {};                    // by FinishReason
   int64_t decode_steps = 0, draft_rounds = 0;  // steps without prompts, and drafts behind them
   double decode_seconds = 0, draft_round_seconds = 0;
+  // Tokens of prompts that the store was asked for, beyond those in memory, and that came from it; loads given up
+  // because computing would have been faster.
+  int64_t disk_queries = 0, disk_hits = 0, disk_late = 0;
 };
 
 using RequestId = uint64_t;

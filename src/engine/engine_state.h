@@ -1,5 +1,5 @@
 // The inside of an Engine: its sequences and what a step does with them. engine.cpp has requests, blocks and the choice
-// of a step; engine_step.cpp its computation.
+// of a step; engine_step.cpp its computation; engine_blocks.cpp blocks that come from outside of memory.
 #pragma once
 
 #include <atomic>
@@ -46,6 +46,12 @@ struct Sequence {
   LatentTable table;
   std::vector<PrefixTree::Node> nodes;
   std::optional<Sampler> sampler;
+  std::vector<cache::BlockKey> keys;       // of its first blocks, as far as they were asked for
+  std::shared_ptr<cache::BlockLoad> load;  // the block load_next and those behind it are on their way to the tree
+  size_t load_next = 0;
+  Clock::time_point load_deadline;
+  bool asked = false;        // the store, since it waits
+  bool unstored = false;     // a block was not taken by the store
   int64_t prompt_shown = 1;  // tokens of the prompt that on_prompt has seen; the first has no probability
   bool started = false, cancelled = false, finished = false;
   Clock::time_point added = Clock::now(), start, first;
@@ -106,6 +112,19 @@ class Engine::State {
   }
   int64_t blocks_left() const { return pool_.free() + tree_.evictable(); }
 
+  // engine_blocks.cpp
+  std::string Identity() const;
+  const cache::BlockKey& KeyOf(Sequence& s, size_t block);
+  bool Store(Sequence& s, size_t block);
+  void StoreRest(Sequence& s);
+  bool Loading() const;
+  bool ReadingPays();
+  bool AskStore(Sequence& s, int64_t found);
+  void ReceiveBlocks();
+  void Receive(Sequence& s, Clock::time_point end);
+  void AwaitBlocks();
+  void MeasureRows(int64_t rows, double seconds);
+
   // engine_step.cpp
   void Compute(std::vector<Item>& items);
   void ShowPrompt(const model::Env& env, const Item& item, const float* normed);
@@ -125,6 +144,9 @@ class Engine::State {
   SpeculationGain gain_;
   EngineStats stats_;
   std::vector<std::atomic<int64_t>> expert_load_;  // (layers, experts) where they are counted
+  std::string identity_;                           // Identity(), when it was needed first
+  double row_seconds_ = 0;                         // of prompts, lately
+  int64_t dear_loads_ = 0;
   RequestId next_id_ = 1;
   std::vector<std::unique_ptr<Sequence>> running_;  // in the order of admission
   std::vector<std::unique_ptr<Sequence>> waiting_;  // by priority, then by arrival

@@ -144,6 +144,30 @@ std::string Metrics::Text(const engine::EngineStats& s, const engine::EngineOpti
   w.Counter("engine_steps_total", number(s.steps), "Steps of the engine.");
   w.Counter("engine_step_rows_total", number(s.rows), "Rows of all steps.");
   w.Counter("engine_step_seconds_total", s.step_seconds, "Time in steps.");
+  if (o.block_store) {
+    const cache::StoreStats d = o.block_store->stats();
+    w.Gauge("disk_cache_writable", d.writable ? 1 : 0, "0 while nothing can be stored.");
+    w.Gauge("disk_cache_blocks", number(d.blocks), "Blocks on the disk.");
+    w.Gauge("disk_cache_bytes", number(d.bytes), "Their size.");
+    w.Gauge("disk_cache_limit_bytes", number(d.limit_bytes), "The most there may be.");
+    w.Gauge("disk_cache_queued_bytes", number(d.queued_bytes), "Waiting to be written.");
+    w.Counter("disk_cache_queries_total", number(s.disk_queries),
+              "Tokens of prompts that were not in memory and looked up on the disk.");
+    w.Counter("disk_cache_hits_total", number(s.disk_hits), "Tokens of prompts that came from the disk.");
+    w.Counter("disk_cache_misses_total", number(s.disk_queries - s.disk_hits), "Tokens of prompts that did not.");
+    w.Counter("disk_cache_given_up_total", number(s.disk_late), "Loads that took longer than computing.");
+    w.Counter("disk_cache_read_bytes_total", number(d.loaded_bytes), "Bytes of blocks that were read.");
+    w.Counter("disk_cache_read_seconds_total", d.load_seconds, "Time in reading them.");
+    w.Counter("disk_cache_written_bytes_total", number(d.stored_bytes), "Bytes of blocks that were written.");
+    w.Counter("disk_cache_written_seconds_total", d.store_seconds, "Time in writing them.");
+    w.Counter("disk_cache_evicted_blocks_total", number(d.evicted), "Blocks that made room for others.");
+    w.Counter("disk_cache_dropped_blocks_total", number(d.dropped),
+              "Blocks that were not stored: the queue was full, or nothing could be written.");
+    w.Counter("disk_cache_damaged_blocks_total", number(d.damaged), "Blocks that were damaged, and not used.");
+    w.Head("disk_cache_errors_total", "counter", "Operations that the system refused.");
+    w.Value("disk_cache_errors_total", number(d.read_errors), ",operation=\"read\"");
+    w.Value("disk_cache_errors_total", number(d.write_errors), ",operation=\"write\"");
+  }
   w.Head("request_success_total", "counter", "Requests that ended, by their reason.");
   static constexpr const char* kReasons[] = {"stop", "length", "abort", "error"};
   for (size_t i = 0; i < std::size(kReasons); ++i) {

@@ -3,6 +3,7 @@ option(FATHOM_TESTS "Build the tests" ON)
 option(FATHOM_BENCH "Build fathom-bench" ON)
 option(FATHOM_FUZZ "Build the libFuzzer targets (clang only)" OFF)
 option(FATHOM_WERROR "Treat warnings as errors" ON)
+option(FATHOM_UNITY "Compile the files of a target eight at a time: a whole build in half the time, one changed file in more" OFF)
 option(FATHOM_SANITIZE_SPARINGLY "Of undefined, without the checks that are slow to compile" OFF)
 set(FATHOM_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 
@@ -32,6 +33,11 @@ if(FATHOM_TESTS)
   include(GoogleTest)
 endif()
 
+# Names of a folder's anonymous namespaces are told apart, so that its files compile together. Files with flags of their
+# own stay alone (CMake sees to that).
+set(CMAKE_UNITY_BUILD ${FATHOM_UNITY})
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
+
 add_library(fathom_flags INTERFACE)
 # No contraction: a fused multiply-add appears only where a kernel asks for it, so every build gives the same bits.
 target_compile_options(fathom_flags INTERFACE -Wall -Wextra -Wno-psabi -ffp-contract=off -fno-math-errno)
@@ -39,7 +45,7 @@ if(FATHOM_WERROR)
   target_compile_options(fathom_flags INTERFACE -Werror)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  target_compile_options(fathom_flags INTERFACE -Wshadow=local)
+  target_compile_options(fathom_flags INTERFACE -Wshadow=local $<$<BOOL:${FATHOM_UNITY}>:-Wno-subobject-linkage>)
 else()  # -Wno-maybe-uninitialized and the like, which single files need under GCC
   target_compile_options(fathom_flags INTERFACE -Wno-unknown-warning-option)
 endif()

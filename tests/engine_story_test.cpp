@@ -18,7 +18,7 @@
 namespace fathom::engine {
 namespace {
 
-constexpr const char* kFolder = FATHOM_SOURCE_DIR "/models/story-16m";
+constexpr const char* kFolder = FATHOM_SOURCE_DIR "/models/fathom-16m";
 
 class EngineTest : public testing::Test {
  protected:
@@ -160,7 +160,7 @@ TEST_F(EngineTest, DraftsBeginAnewBehindAGap) {
 
 TEST_F(EngineTest, InvariantModeGivesTheSameBits) {
 #ifdef __SANITIZE_ADDRESS__
-  const std::vector<Request> requests = Random(4, 7, 70, 150, 90);  // sanitizers take twelve times the time
+  const std::vector<Request> requests = Random(5, 7, 70, 150, 30);  // sanitizers take twelve times the time
 #else
   const std::vector<Request> requests = Random(8, 7, 70, 150, 90);
 #endif

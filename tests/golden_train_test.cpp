@@ -117,7 +117,12 @@ TEST_P(Train, TenSteps) {
   train::ParamStore store(config(), {.compute = model::Compute::kF32});
   store.Assign(ctx, checkpoint_->params());
   const nlohmann::json& golden = meta_["steps"];
-  for (size_t i = 0; i < golden["rows"].size(); ++i) {
+#ifdef __SANITIZE_ADDRESS__
+  const size_t steps = 2;  // the others access memory in the same way
+#else
+  const size_t steps = golden["rows"].size();
+#endif
+  for (size_t i = 0; i < steps; ++i) {
     const nlohmann::json& row = golden["rows"][i];
     model::ObjectiveSums sums;
     const model::Losses losses = Pass(ctx, store, sequences_, 2, meta_["train"]["lambda"], meta_["train"]["alpha"],

@@ -203,7 +203,7 @@ TEST_F(RecordsTest, RangesPartitionALineFile) {
   std::string lines;
   Documents documents;
   Rng rng(1);
-  for (uint64_t i = 0; i < 40; ++i) {
+  for (uint64_t i = 0; i < 12; ++i) {
     documents.push_back(SomeText(i, 1 + rng.NextBelow(30)));
     lines += JsonLine(documents.back());
   }

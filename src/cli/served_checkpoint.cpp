@@ -1,0 +1,166 @@
+#include "cli/served_checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+
+#include "checkpoint/fingerprint.h"
+#include "cli/sampling_options.h"
+#include "core/machine.h"
+
+namespace fathom::cli {
+namespace {
+
+std::string Size(int64_t bytes) {
+  constexpr double kMib = 1 << 20, kGib = 1 << 30;
+  const auto value = static_cast<double>(bytes);
+  return value >= kGib ? fmt::format("{:.1f} GiB", value / kGib) : fmt::format("{:.1f} MiB", value / kMib);
+}
+
+DType CacheType(const std::string& name, model::Compute compute) {
+  if (name.empty()) return compute == model::Compute::kBf16 ? DType::kBF16 : DType::kF32;
+  if (name == "f32") return DType::kF32;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "fp8") return DType::kF8E4M3;
+  throw Error("unknown --cache-dtype", name, "f32, bf16 or fp8");
+}
+
+int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint) {
+  int64_t bytes = 0;
+  checkpoint.ForEachParam(
+      [&](const model::ParamInfo&, const kernels::Weight& w) { bytes += w.rows * w.cols * SizeOf(w.dtype); });
+  return bytes;
+}
+
+// How many positions the cache holds. By default: what the sequences that run together can use at most, in half of the
+// memory that is free beside the weights (the other half is for working memory and for everybody else).
+struct CacheSize {
+  int64_t ctx_size, tokens;
+};
+CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, DType dtype, int64_t layers) {
+  const int64_t token_bytes = engine::LatentLayout::Of(model.config(), layers, dtype).token_bytes();
+  const int64_t limit = model.config().max_position_embeddings;
+  if (f.ctx_size > limit) {
+    throw Error("--ctx-size is more than the model's context", fmt::format("{}", f.ctx_size),
+                fmt::format("at most {} (max_position_embeddings)", limit));
+  }
+  constexpr int64_t kUnit = engine::kBlockTokens;
+  CacheSize size{.ctx_size = f.ctx_size > 0 ? f.ctx_size : limit, .tokens = f.cache_tokens};
+  if (size.tokens > 0) {
+    if (f.ctx_size == 0) size.ctx_size = std::min(size.ctx_size, size.tokens);
+    if (size.tokens < size.ctx_size) {
+      throw Error("--cache-tokens is less than --ctx-size", fmt::format("{}", size.tokens),
+                  fmt::format("at least {}", size.ctx_size), "one sequence must fit");
+    }
+  } else {
+    int64_t available = AvailableMemory();
+    if (f.memory_share > 0) available = available < 0 ? f.memory_share : std::min(available, f.memory_share);
+    const int64_t spare = available < 0 ? 0 : std::max<int64_t>(available - WeightBytes(model), 0) / 2;
+    const int64_t fits = spare / token_bytes / kUnit * kUnit;
+    if (f.ctx_size == 0)
+      size.ctx_size = std::min(size.ctx_size, std::max<int64_t>(fits, std::min<int64_t>(limit, 4096)));
+    size.tokens = std::clamp(fits, size.ctx_size, engine::BlocksFor(size.ctx_size) * kUnit * f.max_running);
+  }
+  size.tokens = engine::BlocksFor(size.tokens) * kUnit;
+  return size;
+}
+
+server::ServedModel Describe(const ServeFlags& f, const LoadedModel& model) {
+  server::ServedModel served{.names = f.names, .text = tokenizer::LoadModelText(model.checkpoint().path())};
+  CheckVocabulary(served.text.tokenizer, model.config());
+  const std::string base = NameOfModel(model.checkpoint().path());
+  if (std::find(served.names.begin(), served.names.end(), base) == served.names.end()) served.names.push_back(base);
+  served.Prepare(f.chat_template.empty() ? std::nullopt : std::optional(f.chat_template));
+  served.vocab_size = model.config().vocab_size;
+  for (int64_t id : model.checkpoint().eos_ids()) served.eos_ids.push_back(static_cast<int32_t>(id));
+  served.defaults = Resolve({}, model.checkpoint().generation_config());
+  served.deepseek_temperature = f.deepseek_temperature;
+  served.figures = {.bytes = WeightBytes(model.checkpoint()),
+                    .n_embd = model.config().hidden_size,
+                    .n_ctx_train = model.config().max_position_embeddings};
+  model.checkpoint().ForEachParam(
+      [&](const model::ParamInfo&, const kernels::Weight& w) { served.figures.params += w.rows * w.cols; });
+  served.created = std::time(nullptr);
+  served.fingerprint = "fathom-" + BuildCommit();
+  return served;
+}
+
+int64_t DraftsOf(const ServeFlags& f, const model::ModelConfig& config) {
+  return f.drafts >= 0 ? f.drafts : config.num_nextn_predict_layers > 0 ? 1 : 0;
+}
+
+// Layers of the cache: the MTP module's is there where it drafts.
+int64_t CacheLayers(const ServeFlags& f, const model::ModelConfig& config) {
+  return config.num_hidden_layers + (DraftsOf(f, config) > 0 ? 1 : 0);
+}
+
+}  // namespace
+
+std::string NameOfModel(const std::string& directory) {
+  const auto path = std::filesystem::weakly_canonical(std::filesystem::path(directory));
+  return path.filename().empty() ? path.parent_path().filename().string() : path.filename().string();
+}
+
+int64_t ServedCheckpoint::EstimateBytes(const ServeFlags& f) {
+  const checkpoint::Checkpoint checkpoint = checkpoint::Open(f.model.model, {.config_path = f.model.config});
+  const DType dtype = CacheType(f.cache_dtype, ChooseCompute(f.model.compute, checkpoint.config()));
+  const int64_t layers = CacheLayers(f, checkpoint.config());
+  const CacheSize size = PlanCache(f, checkpoint, dtype, layers);
+  return WeightBytes(checkpoint) +
+         size.tokens * engine::LatentLayout::Of(checkpoint.config(), layers, dtype).token_bytes();
+}
+
+int64_t ServedCheckpoint::bytes() const {
+  return WeightBytes(model_.checkpoint()) + engine_->cache_bytes() + engine_->arena_bytes();
+}
+
+ServedCheckpoint::ServedCheckpoint(const ServeFlags& flags, server::AccessLog* log, cache::BlockStore* store,
+                                   server::ServerOptions options)
+    : f_(flags), model_(flags.model), served_(Describe(flags, model_)) {
+  MakeEngine(store);
+  thread_.emplace(*engine_);
+  api_.emplace(served_, *engine_, *thread_, log, std::move(options));
+}
+
+void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
+  const int64_t drafts = DraftsOf(f_, model_.config());
+  const DType dtype = CacheType(f_.cache_dtype, model_.compute());
+  const CacheSize size = PlanCache(f_, model_.checkpoint(), dtype, CacheLayers(f_, model_.config()));
+  model_.BuildTransformer(size.ctx_size);
+  // Another build may compute other bits.
+  std::string identity;
+  if (store) identity = checkpoint::WeightsFingerprint(model_.checkpoint(), model_.ctx().pool) + " " + BuildCommit();
+  engine_.emplace(model_.ctx(), model_.transformer(),
+                  engine::EngineOptions{.compute = model_.compute(),
+                                        .cache_dtype = dtype,
+                                        .max_context = size.ctx_size,
+                                        .cache_tokens = size.tokens,
+                                        .max_running = f_.max_running,
+                                        .step_tokens = f_.step_tokens,
+                                        .prompt_tokens = f_.prompt_tokens,
+                                        .max_waiting = f_.max_waiting,
+                                        .prefix_cache = !f_.no_prefix_cache,
+                                        .batch_invariant = f_.batch_invariant,
+                                        .drafts = drafts,
+                                        .count_experts = !f_.admin_keys.empty() || !f_.api_key_file.empty(),
+                                        .block_store = store,
+                                        .model_identity = identity});
+  served_.max_context = size.ctx_size;
+  if (drafts > 0) engine_->Calibrate();
+}
+
+std::string ServedCheckpoint::Announcement() const {
+  const engine::EngineOptions& o = engine_->options();
+  return fmt::format("{}: {}\n", served_.names.front(), model_.Description()) +
+         fmt::format("cache: {} tokens in {} ({}); context {}; up to {} requests at once, {} waiting\n", o.cache_tokens,
+                     Name(o.cache_dtype), Size(engine_->cache_bytes()), o.max_context, o.max_running,
+                     o.max_waiting > 0 ? fmt::format("{}", o.max_waiting) : "any number") +
+         fmt::format("drafts: {}; chat: {}\n",
+                     o.drafts > 0 ? fmt::format("at most {} a step by the model's MTP module", o.drafts) : "none",
+                     served_.chat ? fmt::format("template {}", tokenizer::Name(*served_.chat))
+                                  : served_.no_chat + "; completion only");
+}
+
+}  // namespace fathom::cli

@@ -4,99 +4,16 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tokenizer/python_json.h"
+#include "tokenizer/chat_message.h"
+#include "tokenizer/jinja_chat.h"
+#include "tokenizer/model_files.h"
 
 namespace fathom::tokenizer {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kEnd = "<｜end▁of▁sentence｜>";
-constexpr std::string_view kUser = "<｜User｜>";
-constexpr std::string_view kAssistant = "<｜Assistant｜>";
-constexpr std::string_view kCallsBegin = "<｜tool▁calls▁begin｜>";
-constexpr std::string_view kCallsEnd = "<｜tool▁calls▁end｜>";
-constexpr std::string_view kCallBegin = "<｜tool▁call▁begin｜>";
-constexpr std::string_view kCallEnd = "<｜tool▁call▁end｜>";
-constexpr std::string_view kSep = "<｜tool▁sep｜>";
-constexpr std::string_view kOutputsBegin = "<｜tool▁outputs▁begin｜>";
-constexpr std::string_view kOutputsEnd = "<｜tool▁outputs▁end｜>";
-constexpr std::string_view kOutputBegin = "<｜tool▁output▁begin｜>";
-constexpr std::string_view kOutputEnd = "<｜tool▁output▁end｜>";
-constexpr std::string_view kThink = "<think>";
-constexpr std::string_view kThinkEnd = "</think>";
-
-// One message, read as Jinja reads it: a field may be absent, null, or a value; what has no meaning where it stands is
-// an Error that is thrown here and caught in RenderChat.
-class Message {
- public:
-  Message(const Json& json, size_t index) : json_(&json), index_(index) {
-    if (!json.is_object()) Fail("is no object", json);
-    const Json* role = Field("role");
-    if (role == nullptr || !role->is_string()) Fail("has no role", json);
-    role_ = role->get<std::string>();
-  }
-
-  bool Is(std::string_view role) const { return role_ == role; }
-  const std::string& role() const { return role_; }
-  bool Has(const char* key) const { return Field(key) != nullptr; }
-  bool IsNull(const char* key) const { return Field(key) != nullptr && Field(key)->is_null(); }  // absent is not null
-  bool IsTrue(const char* key) const {                                                           // as Python has it
-    const Json* v = Field(key);
-    if (v == nullptr || v->is_null()) return false;
-    if (v->is_boolean()) return v->get<bool>();
-    if (v->is_number()) return *v != 0;
-    if (v->is_string()) return !v->get_ref<const std::string&>().empty();
-    return !v->empty();
-  }
-  const std::string& Text(const char* key) const { return TextOf(*json_, key); }
-  // The calls; a list that is absent is empty, one that is null is an Error.
-  const Json& Calls() const {
-    static const Json none = Json::array();
-    const Json* calls = Field("tool_calls");
-    if (calls == nullptr) return none;
-    if (!calls->is_array()) Fail("has tool_calls that are no list", *calls);
-    return *calls;
-  }
-  const std::string& CallType(const Json& call) const { return TextOf(call, "type"); }
-  const std::string& CallName(const Json& call) const { return TextOf(Function(call), "name"); }
-  const std::string& CallArguments(const Json& call) const { return TextOf(Function(call), "arguments"); }
-  std::string CallArgumentsAsPython(const Json& call) const {
-    const Json& function = Function(call);
-    const auto it = function.find("arguments");
-    if (it == function.end()) Fail("has a tool call without arguments", call);
-    Result<std::string> printed =
-        PythonJson(it->is_string() ? it->get<std::string>() : it->dump(-1, ' ', false, Json::error_handler_t::replace));
-    if (!printed.ok()) Fail("has a tool call whose arguments are not valid JSON", *it);
-    return std::move(printed).Value();
-  }
-  [[noreturn]] void Fail(std::string_view what, const Json& got) const {
-    std::string shown = got.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 200);
-    throw Error(fmt::format("message {} {}", index_, what), shown, "",
-                "messages are {\"role\": ..., \"content\": ...} as the chat API has them");
-  }
-
- private:
-  const Json* Field(const char* key) const {
-    const auto it = json_->find(key);
-    return it == json_->end() ? nullptr : &*it;
-  }
-  const std::string& TextOf(const Json& object, const char* key) const {
-    const auto it = object.is_object() ? object.find(key) : object.end();
-    if (!object.is_object() || it == object.end() || !it->is_string())
-      Fail(fmt::format("has no \"{}\" that is text", key), object);
-    return it->get_ref<const std::string&>();
-  }
-  const Json& Function(const Json& call) const {
-    if (!call.is_object() || !call.contains("function") || !call["function"].is_object())
-      Fail("has a tool call without a function", call);
-    return call["function"];
-  }
-
-  const Json* json_;
-  size_t index_;
-  std::string role_;
-};
+using namespace names;  // NOLINT(google-build-using-namespace): they are this file's vocabulary
 
 class Text {
  public:
@@ -287,7 +204,7 @@ std::string RenderV31(const Messages& messages, const ChatOptions& o) {
 }
 
 struct Known {
-  ChatTemplate value;
+  ChatTemplate::Kind value;
   std::string_view name;
   uint64_t hash;  // of the normalised source
   std::string_view models;
@@ -323,11 +240,23 @@ uint64_t HashSource(std::string_view source) {
 
 }  // namespace
 
-std::string_view Name(ChatTemplate t) {
+ChatTemplate::ChatTemplate(std::shared_ptr<const JinjaChat> jinja) : kind_(kJinja), jinja_(std::move(jinja)) {}
+
+bool ChatTemplate::may_think() const { return jinja_ ? jinja_->may_think : kind_ == kR1 || kind_ == kV31; }
+bool ChatTemplate::writes_tools() const { return jinja_ && jinja_->writes_tools; }
+
+ToolFormat ChatTemplate::tool_format() const {
+  if (jinja_) return jinja_->format;
+  return kind_ == kV2 ? ToolFormat::kNone : kind_ == kV31 ? ToolFormat::kV31 : ToolFormat::kV3;
+}
+
+std::string ChatTemplate::spelling() const { return jinja_ ? jinja_->source : std::string(Name(*this)); }
+
+std::string_view Name(const ChatTemplate& t) {
   for (const Known& k : kKnown) {
-    if (k.value == t) return k.name;
+    if (k.value == t.kind()) return k.name;
   }
-  return "";
+  return "jinja";
 }
 
 const std::vector<ChatTemplate>& ChatTemplates() {
@@ -338,39 +267,47 @@ const std::vector<ChatTemplate>& ChatTemplates() {
 
 Result<ChatTemplate> ChatTemplateFromName(std::string_view name) {
   for (const Known& k : kKnown) {
-    if (k.name == name) return k.value;
+    if (k.name == name) return ChatTemplate(k.value);
   }
+  if (name.find('{') != std::string_view::npos) return ReadChatTemplate(name);
   return Error("unknown chat template", std::string(name), KnownNames());
 }
 
-Result<ChatTemplate> RecogniseChatTemplate(std::string_view source) {
+Result<ChatTemplate> ReadChatTemplate(std::string_view source) {
   const uint64_t hash = HashSource(source);
   for (const Known& k : kKnown) {
-    if (k.hash == hash) return k.value;
+    if (k.hash == hash) return ChatTemplate(k.value);
   }
-  return Error("the model's chat template is none that fathom knows",
-               fmt::format("{}{}", source.substr(0, 120), source.size() > 120 ? "..." : ""), KnownNames(),
-               "choose the one that the model was trained with by --template");
+  Result<JinjaChat> jinja = JinjaChat::Read(source);
+  if (!jinja) return jinja.error();
+  return ChatTemplate(std::make_shared<const JinjaChat>(std::move(jinja).Value()));
+}
+
+Result<ChatTemplate> ReadChatTemplateFile(const std::string& path) {
+  constexpr size_t kMost = 4 << 20;
+  try {
+    Result<ChatTemplate> read = ReadChatTemplate(ReadTextFile(path, kMost));
+    if (read) return read;
+    return Error(read.error().summary(), path);
+  } catch (const Error& e) {
+    return e;
+  }
 }
 
 Result<ChatTemplate> ChooseChatTemplate(const std::optional<std::string>& named,
                                         const std::optional<std::string>& source) {
   if (named) return ChatTemplateFromName(*named);
-  if (source) return RecogniseChatTemplate(*source);
+  if (source) return ReadChatTemplate(*source);
   return Error("the model has no chat template: it completes text only",
                "no chat_template in tokenizer_config.json, no chat_template.jinja", KnownNames(),
-               "use it with generate, or choose a template by --template");
+               "use it with generate, or choose a template by --template or --chat-template");
 }
 
-Result<std::string> RenderChat(ChatTemplate t, const Json& messages, const ChatOptions& options) {
+Result<std::string> RenderChat(const ChatTemplate& t, const Json& messages, const ChatOptions& options) {
+  if (t.jinja()) return t.jinja()->Render(messages, options);
   try {
-    if (!messages.is_array()) {
-      return Error("the messages are no list",
-                   messages.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 200));
-    }
-    Messages list;
-    for (size_t i = 0; i < messages.size(); ++i) list.emplace_back(messages[i], i);
-    switch (t) {
+    const Messages list = ReadMessages(messages);
+    switch (t.kind()) {
       case ChatTemplate::kV2:
         return RenderV2(list, options);
       case ChatTemplate::kV3:
@@ -378,6 +315,7 @@ Result<std::string> RenderChat(ChatTemplate t, const Json& messages, const ChatO
       case ChatTemplate::kR1:
         return RenderV3OrR1(list, options, true);
       case ChatTemplate::kV31:
+      case ChatTemplate::kJinja:
         return RenderV31(list, options);
     }
   } catch (const Error& e) {

@@ -1,6 +1,10 @@
 // Chat templates against vectors rendered by Jinja from the published sources.
 #include "tokenizer/chat_template.h"
 
+#include <chrono>
+#include <map>
+
+#include "tokenizer/jinja_chat.h"
 #include "tokenizer/python_json.h"
 #include "tokenizer/test_files.h"
 
@@ -11,7 +15,7 @@ using Json = nlohmann::ordered_json;
 
 const char kBos[] = "<｜begin▁of▁sentence｜>", kEos[] = "<｜end▁of▁sentence｜>";
 
-std::string Render(ChatTemplate t, const std::string& messages, bool generation = true, bool thinking = false) {
+std::string Render(const ChatTemplate& t, const std::string& messages, bool generation = true, bool thinking = false) {
   return RenderChat(t, Json::parse(messages),
                     {.bos_token = kBos, .eos_token = kEos, .add_generation_prompt = generation, .thinking = thinking})
       .Value();
@@ -58,37 +62,143 @@ TEST(ChatTemplate, RenderedTextEncodesToThePublishedIds) {
   }
 }
 
+std::string TemplateSource(const char* file) {
+  const std::string text = ReadTextFile(SharedTokenizerFile(file), 1 << 20);
+  return std::string(file).ends_with(".jinja") ? text : Json::parse(text).at("chat_template").get<std::string>();
+}
+
 TEST(ChatTemplate, RecognisesThePublishedSources) {
   FATHOM_NEEDS_SHARED("deepseek-v3.tokenizer_config.json");
-  auto source = [](const char* file) {
-    return Json::parse(ReadTextFile(SharedTokenizerFile(file), 1 << 20)).at("chat_template").get<std::string>();
-  };
-  const std::string v3 = source("deepseek-v3.tokenizer_config.json");
-  EXPECT_EQ(RecogniseChatTemplate(v3).Value(), ChatTemplate::kV3);
-  EXPECT_EQ(RecogniseChatTemplate(source("deepseek-r1.tokenizer_config.json")).Value(), ChatTemplate::kR1);
-  const std::string v31 = ReadTextFile(SharedTokenizerFile("deepseek-v3.1.chat_template.jinja"), 1 << 20);
-  EXPECT_EQ(RecogniseChatTemplate(v31).Value(), ChatTemplate::kV31);
-  EXPECT_FALSE(RecogniseChatTemplate(v3 + "x").ok());
+  const std::string v3 = TemplateSource("deepseek-v3.tokenizer_config.json");
+  EXPECT_EQ(ReadChatTemplate(v3).Value(), ChatTemplate::kV3);
+  EXPECT_EQ(ReadChatTemplate(TemplateSource("deepseek-r1.tokenizer_config.json")).Value(), ChatTemplate::kR1);
+  EXPECT_EQ(ReadChatTemplate(TemplateSource("deepseek-v3.1.chat_template.jinja")).Value(), ChatTemplate::kV31);
+  EXPECT_EQ(ReadChatTemplate(v3 + "x").Value().kind(), ChatTemplate::kJinja);
   std::string spaced = v3;
   spaced.insert(spaced.find("'role'"), " ");
-  EXPECT_FALSE(RecogniseChatTemplate(spaced).ok());
+  EXPECT_EQ(ReadChatTemplate(spaced).Value().kind(), ChatTemplate::kJinja);
   std::string escaped;  // line ends written as \n
   for (const char c : v3) c == '\n' ? escaped += "\\n" : escaped += c;
-  EXPECT_EQ(RecogniseChatTemplate(escaped).Value(), ChatTemplate::kV3);
+  EXPECT_EQ(ReadChatTemplate(escaped).Value(), ChatTemplate::kV3);
+}
+
+// The interpreter runs the published sources to the bytes that Jinja2 gave, or fails where it did.
+TEST(ChatTemplate, PublishedSourcesThroughTheInterpreter) {
+  FATHOM_NEEDS_SHARED("vectors/chat.jsonl.gz");
+  const std::map<std::string, jinja::Template> programs = {
+      {"v3", jinja::Template::Parse(TemplateSource("deepseek-v3.tokenizer_config.json")).Value()},
+      {"r1", jinja::Template::Parse(TemplateSource("deepseek-r1.tokenizer_config.json")).Value()},
+      {"v3.1", jinja::Template::Parse(TemplateSource("deepseek-v3.1.chat_template.jinja")).Value()}};
+  const auto rows = ReadJsonLines(SharedTokenizerFile("vectors/chat.jsonl.gz"));
+  ASSERT_GE(rows.size(), 1000u);
+  for (const Json& row : rows) {
+    Json messages = row.at("messages");
+    if (row.at("template") == "v3.1") {  // the vectors were made from arguments as objects
+      for (Json& m : messages) {
+        if (!m.contains("tool_calls") || !m["tool_calls"].is_array()) continue;
+        for (Json& call : m["tool_calls"]) {
+          Json& arguments = call["function"]["arguments"];
+          if (arguments.is_string()) arguments = Json::parse(arguments.get<std::string>());
+        }
+      }
+    }
+    const Result<std::string> got = programs.at(row.at("template"))
+                                        .Render({{"messages", messages},
+                                                 {"bos_token", kBos},
+                                                 {"eos_token", kEos},
+                                                 {"thinking", row.value("thinking", false)},
+                                                 {"add_generation_prompt", row.value("add_generation_prompt", false)}});
+    ASSERT_EQ(got.ok(), !row.contains("error")) << row << (got.ok() ? "" : got.error().what());
+    ASSERT_EQ(got.ok() ? got.Value() : "", row.value("rendered", "")) << row;
+  }
+}
+
+// The template that the shipped tokenizer carries, on the rows that are shipped too.
+TEST(ChatTemplate, ShippedSourceThroughTheInterpreter) {
+  const jinja::Template v3 = jinja::Template::Parse(StoryModel().chat_template.value()).Value();
+  size_t n = 0;
+  for (const Json& row : ReadJsonLines(FATHOM_SOURCE_DIR "/tests/golden/tokenizer/chat.jsonl")) {
+    if (row.at("template") != "v3" || row.contains("error")) continue;
+    ++n;
+    const Json variables = {{"messages", row.at("messages")},
+                            {"bos_token", kBos},
+                            {"add_generation_prompt", row.value("add_generation_prompt", false)}};
+    ASSERT_EQ(v3.Render(variables).Value(), row.at("rendered").get<std::string>()) << row;
+  }
+  EXPECT_GT(n, 30u);
+}
+
+// A request of 100 messages costs less than a millisecond of rendering; the bound has room for a busy machine.
+TEST(ChatTemplate, TheInterpreterIsFast) {
+  const jinja::Template v3 = jinja::Template::Parse(StoryModel().chat_template.value()).Value();
+  Json messages = Json::array();
+  for (int i = 0; i < 50; ++i) {
+    messages.push_back({{"role", "user"}, {"content", std::string(400, 'q')}});
+    messages.push_back({{"role", "assistant"}, {"content", std::string(400, 'a')}});
+  }
+  const Json variables = {{"messages", messages}, {"bos_token", kBos}, {"add_generation_prompt", true}};
+  double best = 1;
+  for (int i = 0; i < 20; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    ASSERT_TRUE(v3.Render(variables).ok());
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  RecordProperty("microseconds", static_cast<int>(best * 1e6));
+  EXPECT_LT(best, 20e-3);
+}
+
+constexpr char kChatMl[] =
+    "{%- if tools %}{{- '<|im_start|>system\\n' }}{%- for t in tools %}{{- t | tojson }}{%- endfor %}{{- "
+    "'<|im_end|>\\n' "
+    "}}{%- endif %}{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + (m.content or '') + '<|im_end|>' + "
+    "'\\n' "
+    "}}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}";
+
+TEST(ChatTemplate, AnyOtherTemplateIsRun) {
+  const ChatTemplate t = ReadChatTemplate(kChatMl).Value();
+  EXPECT_EQ(t.kind(), ChatTemplate::kJinja);
+  EXPECT_EQ(Name(t), "jinja");
+  EXPECT_TRUE(t.writes_tools());
+  EXPECT_FALSE(t.may_think());
+  EXPECT_EQ(t.tool_format(), ToolFormat::kNone);
+  EXPECT_EQ(Render(t, R"([{"role":"user","content":"Hi"}])"),
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(ChatTemplateFromName(t.spelling()).Value().kind(), ChatTemplate::kJinja);
+  EXPECT_EQ(ChatTemplateFromName(ChatTemplate(ChatTemplate::kR1).spelling()).Value(), ChatTemplate::kR1);
+  const auto bad = ReadChatTemplate("{% if x %}\n{{ y");
+  ASSERT_FALSE(bad.ok());
+  EXPECT_NE(bad.error().summary().find("line 2"), std::string::npos) << bad.error().what();
+  EXPECT_FALSE(ReadChatTemplateFile("/no/such/file.jinja").ok());
+}
+
+TEST(ChatTemplate, WhatATemplateWantsIsFoundOut) {
+  FATHOM_NEEDS_SHARED("deepseek-v3.1.chat_template.jinja");
+  const auto probed = [](const char* file) { return JinjaChat::Read(TemplateSource(file)).Value(); };
+  const JinjaChat v3 = probed("deepseek-v3.tokenizer_config.json"), r1 = probed("deepseek-r1.tokenizer_config.json"),
+                  v31 = probed("deepseek-v3.1.chat_template.jinja");
+  EXPECT_FALSE(v3.object_arguments || r1.object_arguments);
+  EXPECT_TRUE(v31.object_arguments);
+  EXPECT_EQ(v3.format, ToolFormat::kV3);
+  EXPECT_EQ(r1.format, ToolFormat::kV3);
+  EXPECT_EQ(v31.format, ToolFormat::kV31);
+  EXPECT_TRUE(v3.null_content);
+  EXPECT_FALSE(v3.writes_tools || r1.writes_tools || v31.writes_tools);
+  EXPECT_FALSE(v3.may_think);
+  EXPECT_TRUE(r1.may_think && v31.may_think);
 }
 
 TEST(ChatTemplate, ChoosesByNameOrSource) {
   EXPECT_EQ(ChooseChatTemplate("v3.1", std::nullopt).Value(), ChatTemplate::kV31);
   EXPECT_EQ(ChooseChatTemplate("r1", "{{ unknown }}").Value(), ChatTemplate::kR1);
-  const auto unknown = ChooseChatTemplate(std::nullopt, "{{ messages }}");
-  ASSERT_FALSE(unknown.ok());
-  EXPECT_NE(std::string(unknown.error().what()).find("--template"), std::string::npos);
-  EXPECT_NE(unknown.error().expected().find("v3.1"), std::string::npos);
+  EXPECT_EQ(ChooseChatTemplate(std::nullopt, "{{ messages }}").Value().kind(), ChatTemplate::kJinja);
+  EXPECT_FALSE(ChooseChatTemplate(std::nullopt, "{{ messages").ok());
   const auto none = ChooseChatTemplate(std::nullopt, std::nullopt);
   ASSERT_FALSE(none.ok());
   EXPECT_NE(std::string(none.error().what()).find("--template"), std::string::npos);
-  EXPECT_FALSE(ChatTemplateFromName("v4").ok());
-  for (const ChatTemplate t : ChatTemplates()) EXPECT_EQ(ChatTemplateFromName(Name(t)).Value(), t);
+  const auto unknown = ChatTemplateFromName("v4");
+  ASSERT_FALSE(unknown.ok());
+  EXPECT_NE(unknown.error().expected().find("v3.1"), std::string::npos);
+  for (const ChatTemplate& t : ChatTemplates()) EXPECT_EQ(ChatTemplateFromName(Name(t)).Value(), t);
 }
 
 TEST(ChatTemplate, V2) {
@@ -111,7 +221,7 @@ TEST(ChatTemplate, RefusesMessagesOfTheWrongForm) {
                        R"([{"role":"user","content":["x"]}])",
                        R"([{"role":"system","content":7}])",
                        R"([{"role":"tool","content":null}])"};
-  for (const ChatTemplate t : ChatTemplates()) {
+  for (const ChatTemplate& t : ChatTemplates()) {
     for (const char* m : bad) EXPECT_FALSE(RenderChat(t, Json::parse(m), {}).ok()) << Name(t) << " " << m;
   }
   const char* arguments = R"([{"role":"user","content":"x"},{"role":"assistant","content":null,

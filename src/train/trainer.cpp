@@ -136,7 +136,7 @@ data::DataOptions DataOf(const Recipe& recipe, const tokenizer::ModelText& text)
   if (!options.chat_template.empty()) named = options.chat_template;
   const Result<tokenizer::ChatTemplate> found = tokenizer::ChooseChatTemplate(named, text.chat_template);
   if (!found) throw found.error();
-  options.chat_template = tokenizer::Name(found.Value());
+  options.chat_template = found.Value().spelling();
   return options;
 }
 

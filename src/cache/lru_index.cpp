@@ -29,7 +29,7 @@ void LruIndex::Insert(BlockRow row, bool as_read) {
   if (!as_read) changed_.insert(row.key);
 }
 
-BlockRow LruIndex::Erase(const BlockKey& key) {
+BlockRow LruIndex::Erase(BlockKey key) {  // a copy: the caller's may be the entry's own
   const auto it = entries_.find(key);
   FATHOM_CHECK(it != entries_.end() && it->second.present);
   const BlockRow row = it->second.row;

@@ -29,7 +29,7 @@ class LruIndex {
   // Used now, unless the row is `as_read`: of an index that is opened again, least recent first. The key is new.
   void Insert(BlockRow row, bool as_read = false);
   // A block's last use is one of what is before it too.
-  BlockRow Erase(const BlockKey& key);
+  BlockRow Erase(BlockKey key);
   void Touch(const BlockKey& key);
   const BlockRow* Oldest() const;  // null: there is none
   int64_t size() const { return static_cast<int64_t>(entries_.size()) - absent_; }

@@ -103,6 +103,7 @@ void Engine::State::Check(const Request& r) const {
     }
   }
   Validate(r.sampling, transformer_.config().vocab_size);
+  if (r.grammar) CheckGrammar(r);
 }
 
 RequestId Engine::State::Add(Request request, Listener listener) {
@@ -110,6 +111,7 @@ RequestId Engine::State::Add(Request request, Listener listener) {
   auto s = std::make_unique<Sequence>(next_id_++, std::move(request), std::move(listener), pool_, options.max_context);
   s->sampler.emplace(s->request.sampling, s->request.prompt, transformer_.config().vocab_size, ctx_.isa);
   stats_.prompt_tokens += s->prompt();
+  if (s->request.grammar) BeginGrammar(*s);
   // Nothing is asked for but that the prompt is read, and nobody looks at it.
   if (s->request.max_tokens <= 0 && !s->request.prompt_logprobs) Finish(*s, FinishReason::kLength);
   const RequestId id = s->id;

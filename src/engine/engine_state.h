@@ -46,8 +46,10 @@ struct Sequence {
   LatentTable table;
   std::vector<PrefixTree::Node> nodes;
   std::optional<Sampler> sampler;
-  std::vector<cache::BlockKey> keys;       // of its first blocks, as far as they were asked for
-  std::shared_ptr<cache::BlockLoad> load;  // the block load_next and those behind it are on their way to the tree
+  std::optional<grammar::Matcher> matcher;  // where the answer is of a grammar: behind its last token
+  int64_t matched_drafts = 0;               // while drafts are drawn: behind so many of them
+  std::vector<cache::BlockKey> keys;        // of its first blocks, as far as they were asked for
+  std::shared_ptr<cache::BlockLoad> load;   // the block load_next and those behind it are on their way to the tree
   size_t load_next = 0;
   Clock::time_point load_deadline;
   bool asked = false;        // the store, since it waits
@@ -92,6 +94,8 @@ class Engine::State {
     int64_t logits = -1;     // first row of its logits
     int64_t kept = 0;        // drafts that were right
     std::vector<Token> chosen;
+    bool complete = false;                      // behind them the grammar leaves nothing to say
+    std::optional<Error> error = std::nullopt;  // of the grammar: no further token
     int64_t valid() const { return tokens + kept; }
   };
 
@@ -124,6 +128,15 @@ class Engine::State {
   void Receive(Sequence& s, Clock::time_point end);
   void AwaitBlocks();
   void MeasureRows(int64_t rows, double seconds);
+
+  // engine_grammar.cpp
+  void CheckGrammar(const Request& request) const;
+  void BeginGrammar(Sequence& s);
+  bool Mask(Item& item, std::span<float> logits);
+  bool Follow(Item& item, int32_t token);
+  void MaskDraft(Sequence& s, std::span<float> logits) const;
+  bool FollowDraft(Sequence& s, int32_t token) const;
+  void ForgetDrafts(std::vector<Item>& items) const;
 
   // engine_step.cpp
   void Compute(std::vector<Item>& items);

@@ -127,8 +127,10 @@ void Engine::State::Compute(std::vector<Item>& items) {
 void Engine::State::CountExperts(int64_t layer, const TensorView& ids) {
   const auto experts = transformer_.config().n_routed_experts;
   const auto* p = static_cast<const int32_t*>(ids.data);
-  for (int64_t i = 0; i < ids.size(); ++i)
-    expert_load_[static_cast<size_t>(layer * experts + p[i])].fetch_add(1, std::memory_order_relaxed);
+  for (int64_t i = 0; i < ids.size(); ++i) {
+    std::atomic<int64_t>& n = expert_load_[static_cast<size_t>(layer * experts + p[i])];  // this thread alone writes it
+    n.store(n.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
 }
 
 void Engine::State::TellSteps(const std::vector<Item>& items, Clock::time_point begin, int64_t rows) const {
@@ -167,11 +169,13 @@ void Engine::State::ChooseTokens(Item& item, float* logits) {
     const Draft* draft = i < item.drafts ? &s.drafts[static_cast<size_t>(i)] : nullptr;
     const bool wanted = s.request.logprobs >= 0;
     if (wanted) plain.assign(row.begin(), row.end());
+    if (s.matcher && !Mask(item, row)) return;
     const Verified next = Verify(*s.sampler, row, draft, How(s));
     item.chosen.push_back(wanted ? WithLogprobs(next.id, plain, s.request.logprobs, ctx_.isa)
                                  : Token{.id = next.id, .top = {}});
+    item.kept += next.kept;
+    if (s.matcher && !Follow(item, next.id)) return;
     if (!next.kept) return;
-    ++item.kept;
   }
 }
 
@@ -199,11 +203,13 @@ void Engine::State::Take(Item& item) {
     s.tokens.push_back(token.id);
     ++stats_.generated_tokens;
     if (s.listener.on_token && !s.listener.on_token(token)) return Finish(s, FinishReason::kStop);
+    if (item.complete && &token == &item.chosen.back()) return Finish(s, FinishReason::kStop);
     // The last position's logits have chosen a token: it is given out and has no place of its own.
     const bool full = s.size() > options.max_context;
     if (full || static_cast<int64_t>(s.answer.ids.size()) >= s.request.max_tokens)
       return Finish(s, FinishReason::kLength);
   }
+  if (item.error) Finish(s, FinishReason::kError, item.error);
 }
 
 // Log-probabilities of the prompt's tokens, as far as the step has computed the states before them.
@@ -288,8 +294,12 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
     transformer_.MtpNorm(env, 1, last, n, states);
     transformer_.Head(env, states, n, logits);
     ctx_.pool.ParallelFor(n, [&](int64_t i, int) {
-      Sequence& s = *drafting[static_cast<size_t>(i)].s;
-      s.drafts.push_back(DrawDraft(*s.sampler, ahead, std::span(logits + i * v, static_cast<size_t>(v)), How(s)));
+      Drafting& drafts = drafting[static_cast<size_t>(i)];
+      Sequence& s = *drafts.s;
+      const std::span<float> row(logits + i * v, static_cast<size_t>(v));
+      MaskDraft(s, row);
+      s.drafts.push_back(DrawDraft(*s.sampler, ahead, row, How(s)));
+      if (!FollowDraft(s, s.drafts.back().id)) drafts.wanted = ahead + 1;
     });
     if (options.draft_input == DraftInput::kPlain) std::copy_n(last, n * d, states);
     int64_t kept = 0;
@@ -307,6 +317,7 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
     drafting.resize(static_cast<size_t>(kept));
     if (kept > 0) transformer_.MtpForward(env, 1, {ids, slices}, states, out);
   }
+  ForgetDrafts(items);
   if (only_answers && rounds > 0) {
     const double seconds = Seconds(begin, Clock::now());
     gain_.AddDraft(sequences, seconds / static_cast<double>(rounds));

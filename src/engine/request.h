@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 
 #include "core/error.h"
 #include "engine/sampler.h"
+#include "grammar/token_mask.h"
 
 namespace fathom::engine {
 
@@ -26,13 +28,17 @@ struct Request {
   int64_t max_tokens = 0;       // of the answer; 0: the prompt is read (for prompt_logprobs) and nothing is chosen
   SamplingParams sampling;
   std::vector<int32_t> eos_ids;  // end the answer; not part of it
-  int priority = 0;              // higher goes first and is preempted last
-  uint64_t cache_scope = 0;      // prompts share cached prefixes within one scope only
-  int64_t logprobs = -1;         // -1: none; n: of each token chosen, and of the n likeliest
-  bool prompt_logprobs = false;  // the same for the tokens of the prompt; its cached prefix is then not used
-  bool speculate = true;         // where the engine does
-  bool reproducible = false;     // drafts are verified as kCoupled: they do not change what a seed gives
-  bool record_experts = false;   // Answer::experts
+  // The answer is a text of it: what would lead out of it is never chosen, drafts included, eos_ids only where it is
+  // complete. An answer that nothing can continue ends there, with kStop. Of the model's vocabulary.
+  std::shared_ptr<grammar::CompiledGrammar> grammar;
+  std::vector<int32_t> grammar_ends;  // allowed where eos_ids are, but part of the answer
+  int priority = 0;                   // higher goes first and is preempted last
+  uint64_t cache_scope = 0;           // prompts share cached prefixes within one scope only
+  int64_t logprobs = -1;              // -1: none; n: of each token chosen, and of the n likeliest
+  bool prompt_logprobs = false;       // the same for the tokens of the prompt; its cached prefix is then not used
+  bool speculate = true;              // where the engine does
+  bool reproducible = false;          // drafts are verified as kCoupled: they do not change what a seed gives
+  bool record_experts = false;        // Answer::experts
 };
 
 // One token, chosen or of the prompt. Log-probabilities are the model's own: before penalties, bias and temperature.

@@ -20,7 +20,8 @@ namespace {
 constexpr const char* kLockName = "lock";
 constexpr const char* kIndexName = "index.sqlite";
 
-std::optional<Error> MakeDirectory(const std::string& path) {
+std::optional<Error> MakeDirectory(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
   std::error_code error;
   std::filesystem::path above = std::filesystem::path(path).parent_path();
   if (!above.empty()) std::filesystem::create_directories(above, error);

@@ -19,7 +19,7 @@ struct DiskStoreOptions {
   std::string directory;                        // made if it is not there
   int64_t limit_bytes = int64_t{10} << 30;      // of blocks; the index is some 200 bytes a block more
   int64_t queue_bytes = int64_t{256} << 20;     // waiting to be written
-  int64_t ahead_bytes = int64_t{128} << 20;     // read and not taken, for each load; one block at least
+  int64_t ahead_bytes = int64_t{256} << 20;     // read and not taken, for each load; one block at least
   double retry_seconds = 30;                    // after a failure to write
   std::function<void(const Error&)> warn = {};  // called by any thread; the same trouble once an hour at most
 };

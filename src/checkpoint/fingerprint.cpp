@@ -11,18 +11,19 @@
 namespace fathom::checkpoint {
 namespace {
 
-constexpr int64_t kPiece = 4 << 20;   // a task
-constexpr int64_t kSample = 4 << 10;  // at the beginning, the middle and the end of what is not read whole
+constexpr int64_t kHashedAtOnce = 4 << 20;  // a task
+constexpr int64_t kSample = 4 << 10;        // at the beginning, the middle and the end of what is not read whole
 
-struct Piece {
+struct HashedPiece {
   const std::byte* data;
   int64_t bytes;
 };
 
-void AddPieces(std::vector<Piece>& pieces, const void* data, int64_t bytes, bool whole) {
+void AddPieces(std::vector<HashedPiece>& pieces, const void* data, int64_t bytes, bool whole) {
   const auto* p = static_cast<const std::byte*>(data);
   if (whole || bytes <= 3 * kSample) {
-    for (int64_t at = 0; at < bytes; at += kPiece) pieces.push_back({p + at, std::min(kPiece, bytes - at)});
+    for (int64_t at = 0; at < bytes; at += kHashedAtOnce)
+      pieces.push_back({p + at, std::min(kHashedAtOnce, bytes - at)});
     return;
   }
   for (const int64_t at : {int64_t{0}, (bytes - kSample) / 2, bytes - kSample}) pieces.push_back({p + at, kSample});
@@ -64,11 +65,11 @@ std::string WeightsFingerprint(const Checkpoint& checkpoint, ThreadPool& pool, i
   });
   for (const Part& part : parts) total += part.bytes;
   const bool whole = total <= whole_bytes;
-  std::vector<Piece> pieces;
+  std::vector<HashedPiece> pieces;
   for (const Part& part : parts) AddPieces(pieces, part.data, part.bytes, whole);
   std::vector<uint64_t> sums(pieces.size());
   pool.ParallelFor(static_cast<int64_t>(pieces.size()), [&](int64_t i, int) {
-    const Piece& piece = pieces[static_cast<size_t>(i)];
+    const HashedPiece& piece = pieces[static_cast<size_t>(i)];
     sums[static_cast<size_t>(i)] = io::Checksum64({piece.data, static_cast<size_t>(piece.bytes)});
   });
   for (uint64_t sum : sums) text += fmt::format("{:016x}\n", sum);

@@ -21,7 +21,7 @@ nlohmann::json Bench(const std::string& args) {
 
 TEST(BenchCommand, FiguresOfTheShippedModel) {
   const nlohmann::json j =
-      Bench(FATHOM_SOURCE_DIR "/models/story-16m --batch 1,4 --context 0,64 --prefill 32 --seconds 60");
+      Bench(FATHOM_SOURCE_DIR "/models/fathom-16m --batch 1,4 --context 0,64 --prefill 32 --seconds 60");
   for (const char* key : {"read_gb_s", "bf16_tflop_s", "f32_tflop_s", "int8_top_s"})
     EXPECT_GT(j["peak"][key].get<double>(), 0) << key;
   ASSERT_EQ(j["decode"].size(), 4u);
@@ -50,7 +50,7 @@ TEST(BenchCommand, FiguresOfTheShippedModel) {
 
 TEST(BenchCommand, WhatDoesNotFitTheModelIsNamed) {
   const nlohmann::json j =
-      Bench(FATHOM_SOURCE_DIR "/models/story-16m --batch 1 --context 1000000 --prefill 1000000 --seconds 10");
+      Bench(FATHOM_SOURCE_DIR "/models/fathom-16m --batch 1 --context 1000000 --prefill 1000000 --seconds 10");
   ASSERT_EQ(j["decode"].size(), 1u);
   EXPECT_NE(j["decode"][0]["skipped"].get<std::string>().find("positions"), std::string::npos);
   EXPECT_TRUE(j["prefill"][0].contains("skipped"));

@@ -19,7 +19,7 @@
 namespace fathom {
 namespace {
 
-constexpr const char* kModel = FATHOM_SOURCE_DIR "/models/story-16m";
+constexpr const char* kModel = FATHOM_SOURCE_DIR "/models/fathom-16m";
 
 struct Ran {
   int code = -1;

@@ -91,7 +91,7 @@ TEST_P(LatentCacheModel, Fp8IsNearExactInBothForms) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, LatentCacheModel,
-                         testing::Values("models/story-16m", "tests/golden/v3-odd", "tests/golden/v3-tiny-fp8"),
+                         testing::Values("models/fathom-16m", "tests/golden/v3-odd", "tests/golden/v3-tiny-fp8"),
                          [](const auto& test) {
                            std::string name = test.param;
                            name = name.substr(name.rfind('/') + 1);

@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kModel = FATHOM_SOURCE_DIR "/models/story-16m";
+constexpr const char* kModel = FATHOM_SOURCE_DIR "/models/fathom-16m";
 constexpr const char* kPrompt = "Once upon a time there was a little girl who";
 
 // The checkpoint and what is computed from it once, for all tests.
@@ -38,7 +38,7 @@ struct Loaded {
 };
 
 ServedModel Describe(const std::optional<std::string>& chat_template) {
-  ServedModel m{.names = {"story", "story-16m"},
+  ServedModel m{.names = {"story", "fathom-16m"},
                 .text = tokenizer::LoadModelText(kModel),
                 .vocab_size = 4096,
                 .max_context = 1024,
@@ -331,7 +331,7 @@ TEST(ServerThread, SmallEndpoints) {
   EXPECT_EQ(models["data"][0]["id"], "story");
   EXPECT_EQ(models["data"][0]["max_model_len"], 1024);
   EXPECT_EQ(models["data"][0]["completion_only"], false);
-  EXPECT_EQ(s.Ask("GET", "/v1/models/story-16m").Json()["id"], "story-16m");
+  EXPECT_EQ(s.Ask("GET", "/v1/models/fathom-16m").Json()["id"], "fathom-16m");
   EXPECT_EQ(s.Ask("GET", "/v1/models/other").Error()["code"], "model_not_found");
   const json ids = s.Post("/tokenize", {{"messages", Chat(1)["messages"]}}).Json();
   EXPECT_GT(ids["count"], 11);

@@ -1,4 +1,4 @@
-// The model that ships: its own goldens (models/story-16m/golden.json says what each tensor means), in float32 from the
+// The model that ships: its own goldens (models/fathom-16m/golden.json says what each tensor means), in float32 from the
 // stored weights.
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@
 namespace fathom {
 namespace {
 
-constexpr const char* kFolder = FATHOM_SOURCE_DIR "/models/story-16m";
+constexpr const char* kFolder = FATHOM_SOURCE_DIR "/models/fathom-16m";
 
 std::vector<int32_t> Ids(const io::SafetensorsFile& f, const std::string& name) {
   const TensorView v = f.Get(name);

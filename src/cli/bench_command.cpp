@@ -402,10 +402,10 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "Peaks (memory bandwidth, arithmetic) are measured between the steps of the work, on the bytes that the work\n"
       "reads. Run it on an idle machine: a neighbour takes part of both.\n"
       "Examples:\n"
-      "  fathom bench models/story-16m\n"
+      "  fathom bench models/fathom-16m\n"
       "  fathom bench configs/models/bench-773m.json --batch 1 --context 0,4096\n"
       "  fathom bench configs/models/bench-train-106m.json --train\n"
-      "  fathom bench models/story-16m --speculation\n"
+      "  fathom bench models/fathom-16m --speculation\n"
       "  fathom bench MODEL --json > result.json\n"
       "  fathom bench serve http://127.0.0.1:8080 --concurrency 8\n");
   c->callback([o, serve, &exit_code] {

@@ -217,7 +217,7 @@ void AddBpb(CLI::App& eval, int& exit_code) {
   c->add_flag("--json", flags->json, "Print the result as JSON");
   c->footer(
       "Scored is every token behind the beginning-of-sequence token, the end of the document included.\n"
-      "Example: fathom eval bpb models/story-16m configs/runs/text/heldout.jsonl --greedy 24");
+      "Example: fathom eval bpb models/fathom-16m configs/runs/text/heldout.jsonl --greedy 24");
   c->callback([flags, &exit_code] { exit_code = RunBpb(*flags); });
 }
 

@@ -296,7 +296,7 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
   AddDemoOptions(*c, f->demo);
   c->footer(
       "Examples:\n"
-      "  fathom generate models/story-16m -p \"Once upon a time\" --max-tokens 64\n"
+      "  fathom generate models/fathom-16m -p \"Once upon a time\" --max-tokens 64\n"
       "  echo \"The fox\" | fathom generate MODEL --temperature 0\n"
       "  fathom generate MODEL --ids 5,17 --max-tokens 48 --temperature 0 --json\n"
       "  fathom generate MODEL --input-file prompts.txt --output answers.jsonl\n"

@@ -315,7 +315,7 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
   AddOptions(*c, *f);
   c->footer(
       "Examples:\n"
-      "  fathom serve models/story-16m\n"
+      "  fathom serve models/fathom-16m\n"
       "  fathom serve MODEL --host 0.0.0.0 --api-key \"$KEY\" --served-model-name deepseek-chat\n"
       "  fathom serve --config server.toml\n"
       "  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 32}'\n"

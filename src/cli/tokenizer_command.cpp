@@ -256,11 +256,11 @@ void AddTokenizerCommand(CLI::App& app, int& exit_code) {
       "MODEL_OR_FILE is a model's directory, or a tokenizer.json, also gzipped. Input is standard input unless --text "
       "or\n"
       "--file is given. Examples:\n"
-      "  fathom tokenizer encode models/story-16m --text 'Once upon a time'\n"
-      "  fathom tokenizer encode models/story-16m --text 'Once upon a time' | fathom tokenizer decode "
-      "models/story-16m\n"
-      "  echo '{\"text\": \"Hello\"}' | fathom tokenizer encode models/story-16m --jsonl\n"
-      "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | fathom tokenizer render models/story-16m\n"
+      "  fathom tokenizer encode models/fathom-16m --text 'Once upon a time'\n"
+      "  fathom tokenizer encode models/fathom-16m --text 'Once upon a time' | fathom tokenizer decode "
+      "models/fathom-16m\n"
+      "  echo '{\"text\": \"Hello\"}' | fathom tokenizer encode models/fathom-16m --jsonl\n"
+      "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | fathom tokenizer render models/fathom-16m\n"
       "  fathom tokenizer train corpus/ --vocab-size 32768 --out my-tokenizer");
   const auto flags = std::make_shared<TokenizerFlags>();
   auto add = [&](const char* name, const char* help, const char* text_help) {

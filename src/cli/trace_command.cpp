@@ -246,7 +246,7 @@ void AddTraceCommand(CLI::App& app, int& exit_code) {
   g->add_option("--gamma", t.bias_update_speed, "Speed of the router bias")->capture_default_str();
   c->footer(
       "Examples:\n"
-      "  fathom trace models/story-16m --ids 0,5,17 --out t.safetensors\n"
+      "  fathom trace models/fathom-16m --ids 0,5,17 --out t.safetensors\n"
       "  fathom trace MODEL --compute f32 --compare golden.safetensors\n"
       "  fathom trace MODEL --ids 5,17,3,9 --loss --lambda 0.3 --alpha 0.0001 --out grads.safetensors\n"
       "  fathom trace MODEL --ids-file sequences.txt --steps 10 --lr 1e-3 --out steps.safetensors\n");

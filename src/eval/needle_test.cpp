@@ -17,7 +17,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kStory[] = FATHOM_SOURCE_DIR "/models/story-16m";
+constexpr char kStory[] = FATHOM_SOURCE_DIR "/models/fathom-16m";
 
 const tokenizer::Tokenizer& Words() {
   static const tokenizer::ModelText text = tokenizer::LoadModelText(kStory);

@@ -18,7 +18,7 @@ import time
 
 SOURCE = pathlib.Path(os.environ.get("FATHOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
 BINARY = pathlib.Path(os.environ.get("FATHOM_BINARY", SOURCE / "build/release/fathom"))
-MODEL = SOURCE / "models/story-16m"
+MODEL = SOURCE / "models/fathom-16m"
 START_SECONDS = 120  # a sanitized build on a busy machine
 SKIPPED = 77
 

@@ -6,7 +6,7 @@ The tasks lie in tests/clients/lm_eval: multiple choice (story endings written f
 perplexity of passages, greedy continuations; the passages are the held-out text of the shipped model. Both compute in
 float32 by default, so log-likelihoods must agree but for rounding; the exit code is 1 if they do not.
 
-usage: compare_lm_eval.py [--model models/story-16m] [--compute f32] [--concurrent 8]
+usage: compare_lm_eval.py [--model models/fathom-16m] [--compute f32] [--concurrent 8]
 needs: lm_eval[api], torch, transformers
 """
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,17 @@ def write_tasks(folder, heldout):
     (folder / "endings.jsonl").write_text((TASKS / "endings.jsonl").read_text())
     for task in TASKS.glob("*.yaml"):
         (folder / task.name).write_text(task.read_text().replace("FOLDER", str(folder)))
+
+
+def in_float32(model, folder):
+    """The folder that transformers reads: it would round FP8 weights to BF16 on a CPU, so it gets them times their scales."""
+    if "quantization_config" not in json.loads((model / "config.json").read_text()):
+        return model
+    import check_transformers
+    check_transformers.load(model).save_pretrained(folder / "float32")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model / name, folder / "float32")
+    return folder / "float32"
 
 
 def evaluate(folder, name, model, arguments):
@@ -77,8 +89,8 @@ def numbers(sample):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=SOURCE / "models/story-16m", type=pathlib.Path)
-    parser.add_argument("--heldout", default=SOURCE / "models/story-16m/heldout.jsonl", type=pathlib.Path)
+    parser.add_argument("--model", default=SOURCE / "models/fathom-16m", type=pathlib.Path)
+    parser.add_argument("--heldout", default=SOURCE / "configs/runs/text/heldout.jsonl", type=pathlib.Path)
     parser.add_argument("--compute", default="f32", help="of fathom")
     parser.add_argument("--dtype", default="float32", help="of transformers")
     parser.add_argument("--concurrent", type=int, default=8)
@@ -94,7 +106,7 @@ def main():
                 "model": args.model.name, "base_url": f"{server.url}/v1/completions", "tokenizer": args.model,
                 "tokenizer_backend": "huggingface", "tokenized_requests": True, "max_length": 1024,
                 "num_concurrent": args.concurrent, "max_retries": 1})
-        theirs = evaluate(folder, "transformers", "hf", {"pretrained": args.model, "dtype": args.dtype,
+        theirs = evaluate(folder, "transformers", "hf", {"pretrained": in_float32(args.model, folder), "dtype": args.dtype,
                                                          "max_length": 1024})
     failed, compared, beyond = False, 0, 0
     print(f"{'task':<16}{'score':<18}{'fathom serve':>14}{'transformers':>14}")

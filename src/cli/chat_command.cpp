@@ -9,6 +9,7 @@
 #include "cli/chat_session.h"
 #include "cli/commands.h"
 #include "cli/sampling_options.h"
+#include "cli/template_options.h"
 #include "cli/terminal.h"
 
 namespace fathom::cli {
@@ -116,8 +117,7 @@ void AddChatCommand(CLI::App& app, int& exit_code) {
   CLI::App* c = app.add_subcommand("chat", "Talk to a chat model");
   AddModelOptions(*c, f->model);
   c->add_option("--system", f->system, "System prompt");
-  c->add_option("--template", f->chat_template, "Chat template: v2, v3, r1 or v3.1 (default: the model's own)")
-      ->type_name("NAME");
+  AddTemplateOptions(*c, f->chat_template);
   c->add_flag("--thinking", f->thinking, "Let a v3.1 model reason before it answers");
   c->add_option("--ctx-size,-c", f->ctx_size,
                 fmt::format("Positions to keep room for (default: the model's, at most {})", kDefaultChatContext))

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/serve_config.h"
+#include "cli/template_options.h"
 
 namespace fathom::cli {
 
@@ -55,9 +56,7 @@ void AddServedModelOptions(CLI::App& c, ServeFlags& f) {
       ->type_name("NAME")
       ->allow_extra_args(false)
       ->group(shown);
-  c.add_option("--template", f.chat_template, "Chat template: v2, v3, r1 or v3.1 (default: the model's own)")
-      ->type_name("NAME")
-      ->group(shown);
+  AddTemplateOptions(c, f.chat_template, shown);
   c.add_option("--ctx-size,-c", f.ctx_size,
                "Longest prompt and answer together (default: the model's, if memory allows)")
       ->check(CLI::PositiveNumber)

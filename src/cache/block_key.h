@@ -3,7 +3,6 @@
 // so a block that is found under its key needs no other comparison.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -15,7 +14,8 @@ namespace fathom::cache {
 
 struct BlockKey {
   io::Digest bytes{};
-  auto operator<=>(const BlockKey&) const = default;
+  bool operator==(const BlockKey& o) const { return bytes == o.bytes; }
+  bool operator<(const BlockKey& o) const { return bytes < o.bytes; }
 };
 
 struct BlockKeyHash {

@@ -44,7 +44,7 @@ struct EngineOptions {
   bool always_draft = false;   // do not ask whether drafts pay: for tests and measurements
   // Where blocks are kept beyond memory and this process; outlives the engine. Several engines may have the same.
   cache::BlockStore* block_store = nullptr;
-  std::string model_identity;  // of the weights: blocks are found under it only
+  std::string model_identity = {};  // of the weights: blocks are found under it only
 };
 
 // Counters since the start, and the state now.

@@ -10,10 +10,10 @@
 namespace fathom::io {
 
 Digest Sha256(std::span<const std::byte> bytes) {
-  static const EVP_MD* const kSha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);  // fetching takes longer than a block
+  static const EVP_MD* const sha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);  // fetching takes longer than a block
   Digest digest;
   unsigned length = 0;
-  FATHOM_CHECK(kSha256 && EVP_Digest(bytes.data(), bytes.size(), digest.data(), &length, kSha256, nullptr) == 1 &&
+  FATHOM_CHECK(sha256 && EVP_Digest(bytes.data(), bytes.size(), digest.data(), &length, sha256, nullptr) == 1 &&
                length == digest.size());
   return digest;
 }

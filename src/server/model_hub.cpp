@@ -12,7 +12,7 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kInlineBytes = 16 << 10;  // of bodies that are looked into at once
-constexpr size_t kMaxBodiesWaiting = 256;
+constexpr size_t kMaxParkedBodies = 256;
 
 double SecondsSince(SteadyClock::time_point then) {
   return std::chrono::duration<double>(SteadyClock::now() - then).count();
@@ -75,7 +75,7 @@ ModelHub::ModelHub(std::vector<ModelSource> sources, HubOptions options)
   }
   FATHOM_CHECK(!entries_.empty());
   if (entries_.size() == 1) return;
-  work_ = std::make_unique<WorkQueue>(1, kMaxBodiesWaiting);
+  work_ = std::make_unique<WorkQueue>(1, kMaxParkedBodies);
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -228,7 +228,7 @@ void ModelHub::Run() {
 
 // Unloads what is unused until `bytes` more fit, waiting for models that are in use. False: `entry` has failed.
 bool ModelHub::MakeRoom(std::unique_lock<std::mutex>& lock, Entry& entry, int64_t bytes) {
-  const int64_t limit = options_.memory_bytes;
+  const int64_t limit = entries_.size() > 1 ? options_.memory_bytes : 0;
   const auto deadline = SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(
                                                  std::chrono::duration<double>(options_.wait_seconds));
   while (!stop_ && limit > 0 && BytesUsed() + bytes > limit) {
@@ -272,14 +272,21 @@ void ModelHub::Load(std::unique_lock<std::mutex>& lock, Entry& entry) {
   std::string description;
   try {
     lock.unlock();
-    const int64_t bytes = options_.memory_bytes > 0 ? entry.source.estimate() : 0;
+    const int64_t guess = options_.memory_bytes > 0 ? entry.source.estimate() : 0;
     lock.lock();
-    if (!MakeRoom(lock, entry, bytes)) return;
+    if (!MakeRoom(lock, entry, std::max(guess, entry.bytes))) return;
     entry.state = ModelState::kLoading;
     lock.unlock();
     hosted = entry.source.load();
     description = hosted->api().ModelsJson();
     lock.lock();
+    entry.bytes = hosted->bytes();  // more than was thought, perhaps
+    if (!MakeRoom(lock, entry, entry.bytes)) {
+      lock.unlock();
+      hosted.reset();
+      lock.lock();
+      return;
+    }
   } catch (const Error& e) {
     if (!lock.owns_lock()) lock.lock();
     if (single) throw;
@@ -293,7 +300,6 @@ void ModelHub::Load(std::unique_lock<std::mutex>& lock, Entry& entry) {
     if (single) throw;
     return Fail(lock, entry, ModelState::kFailed, e.what());
   }
-  entry.bytes = hosted->bytes();
   entry.hosted = std::move(hosted);
   entry.description = std::move(description);
   entry.error.clear();

@@ -97,7 +97,9 @@ ApiError Refused(KeyAccount& account, KeyAccount::Time now) {
   } catch (const ApiError& e) {
     return e;
   }
-  return {.status = 0, .message = {}, .param = {}, .code = {}};
+  ApiError none;
+  none.status = 0;
+  return none;
 }
 
 KeyAccount Account(KeyLimits limits, KeyAccount::Time now) {
@@ -305,7 +307,9 @@ TEST(RequestTraceTest, IsJsonAtItsEnd) {
   std::map<std::string, int> names;
   for (const auto& e : events) {
     if (e["ph"] == "X") ++names[e["name"].get<std::string>()];
-    if (e["name"] == "read") EXPECT_NEAR(e["dur"].get<double>(), 2000, 0.1);
+    if (e["name"] == "read") {
+      EXPECT_NEAR(e["dur"].get<double>(), 2000, 0.1);
+    }
   }
   EXPECT_EQ(names, (std::map<std::string, int>{
                        {"read", 1}, {"prefill", 2}, {"step", 2}, {"decode", 1}, {"draft", 1}, {"write", 1}}));

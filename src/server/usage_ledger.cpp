@@ -14,7 +14,7 @@ namespace fathom::server {
 namespace {
 
 constexpr int kBusyMilliseconds = 2000;  // while a reader, or a copy, holds the file
-constexpr size_t kMaxWaiting = 100'000;  // sums in memory, where the file cannot be written
+constexpr size_t kMaxRowsWaiting = 100'000;  // sums in memory, where the file cannot be written
 
 const char* const kSchema =
     "CREATE TABLE IF NOT EXISTS usage (day TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,"
@@ -138,7 +138,7 @@ void UsageLedger::Add(double time, const std::string& key, const std::string& mo
   since_[{"", key, model}].Add(sums);
   if (!state_.kept) return;
   Key row{DayOf(time), key, model};
-  if (waiting_.size() >= kMaxWaiting && waiting_.find(row) == waiting_.end()) return;
+  if (waiting_.size() >= kMaxRowsWaiting && waiting_.find(row) == waiting_.end()) return;
   waiting_[std::move(row)].Add(sums);
   state_.waiting = static_cast<int64_t>(waiting_.size());
 }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import threading
 import time
 import unittest
 
-from harness import BINARY, MODEL, Server, free_port
+from harness import BINARY, MODEL, SOURCE, Server, free_port
 from http_stream import Target
 
 ASK = {"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
@@ -51,7 +52,7 @@ class Keys(FolderCase):
         digest = hashlib.sha256(b"slow-key").hexdigest()
         keys.write_text("# who may ask\nplain-key\n"
                         + json.dumps({"name": "slow", "sha256": digest, "requests_per_minute": 2}) + "\n"
-                        + json.dumps({"name": "few", "key": "few-key", "tokens_per_minute": 12}) + "\n"
+                        + json.dumps({"name": "few", "key": "few-key", "tokens_per_minute": 9}) + "\n"
                         + json.dumps({"name": "single", "key": "single-key", "concurrent": 1}) + "\n")
         with Server("--no-log", "--api-key", "flag-key", "--api-key-file", keys) as server:
             self.assertEqual(server.post("/v1/completions", ASK)[0], 401)
@@ -69,7 +70,8 @@ class Keys(FolderCase):
             self.assertTrue(1 <= int(head["retry-after"]) <= 30)
             self.assertEqual(server.get("/v1/models", bearer("slow-key"))[0], 200, "what costs nothing is not limited")
             # Its first answer takes more tokens than the minute has: the next one waits.
-            self.assertEqual(server.post("/v1/completions", ASK, bearer("few-key"))[0], 200)
+            status, head, _ = server.call("POST", "/v1/completions", ASK, bearer("few-key"))
+            self.assertEqual((status, head["x-ratelimit-remaining-tokens"]), (200, "0"))
             status, head, _ = server.call("POST", "/v1/completions", ASK, bearer("few-key"))
             self.assertEqual((status, head["x-ratelimit-remaining-tokens"]), (429, "0"))
 
@@ -141,6 +143,7 @@ class Accounting(FolderCase):
             server.process.kill()
             server.process.wait()
             server.process = None
+            server.log.close()
         self.assertGreaterEqual(usage(database, "--by", "key")[0]["requests"], 2, "what was written survives a kill")
         text = subprocess.run([BINARY, "usage", str(database)], capture_output=True, text=True, timeout=60).stdout
         self.assertIn("completion", text.splitlines()[0])
@@ -201,7 +204,7 @@ class Models(FolderCase):
             self.assertEqual(self.states(server), {"alpha": "ready", "beta": "ready", "broken": "unloaded"})
             status, error = server.post("/v1/completions", {**ASK, "model": "broken"})
             self.assertEqual((status, error["error"]["code"]), (503, "model_not_loaded"))
-            self.assertIn("safetensors", error["error"]["message"])
+            self.assertIn("holds no weights", error["error"]["message"])
             self.assertEqual(self.states(server)["broken"], "failed")
             self.assertEqual(server.post("/v1/completions", {**ASK, "model": "other"})[0], 404)
             self.assertEqual(server.post("/v1/completions", ASK)[1]["model"], "alpha", "the first, where none is named")
@@ -320,6 +323,26 @@ class Admin(FolderCase):
         with Server("--no-log", "--api-key", "k") as server:
             for path in ("/admin", "/admin/state"):
                 self.assertEqual(server.get(path, bearer("k"))[0], 404, "without an admin's key there is none")
+
+
+class Dashboard(unittest.TestCase):
+    def test_its_metrics_are_there(self):
+        text = (SOURCE / "configs/serve/grafana.json").read_text() + (SOURCE / "docs/operations.md").read_text()
+        named = {re.sub("_bucket$", "", n) for n in re.findall(r"fathom:[a-z0-9_]*[a-z0-9]", text)}
+        self.assertGreater(len(named), 25)
+        with tempfile.TemporaryDirectory() as folder, Server("--no-log", "--usage-db", pathlib.Path(folder) / "usage.db") as server:
+            server.post("/v1/completions", ASK)
+            shown = set(re.findall(r"# TYPE (fathom:\S+)", server.get("/metrics")[2].decode()))
+        self.assertEqual(named - shown, set())
+
+    def test_the_example_of_a_configuration_is_read(self):
+        ended = subprocess.run([BINARY, "serve", "--config", SOURCE / "configs/serve/server.toml"], capture_output=True, text=True,
+                               timeout=60)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("/etc/fathom/keys.toml", ended.stderr, "all of it is understood, up to the file of keys")
+        ended = subprocess.run([BINARY, "serve", MODEL, "--ctx-size", "99999999", "--api-key-file", SOURCE / "configs/serve/keys.toml"],
+                               capture_output=True, text=True, timeout=60)
+        self.assertIn("ctx-size", ended.stderr, "the keys are read before the model")
 
 
 class Restart(FolderCase):

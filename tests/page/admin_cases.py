@@ -157,12 +157,11 @@ class Admin(AdminCase):
         self.page.until("document.getElementById('trouble').hidden", 8, "and it goes on by itself")
 
 
-class ServedAdmin(AdminCase):
+class ServedAdmin(AdminCase, Served):
     """The program itself."""
 
     options = ("--admin-key", KEY, "--api-key", "k1")
-    setUpClass = classmethod(Served.setUpClass.__func__)
-    stop = classmethod(Served.stop.__func__)
+    test_a_story = test_files_are_those_of_the_source = None
 
     def setUp(self):
         self.mock = None

@@ -116,11 +116,12 @@ bool CallParser::Step(std::string& content, std::vector<CallDelta>& calls) {
       waiting_.erase(0, given);
       if (at == std::string::npos) return false;
       waiting_.erase(0, marks_->after_arguments.size());
-      state_ = options_.parallel ? State::kBehind : State::kDone;
+      state_ = State::kBehind;
       return true;
     }
     case State::kBehind:  // another call, or the end of the list
-      if (Expect(marks_->calls_end, State::kDone) || Expect(marks_->before_name, State::kName)) return true;
+      if (Expect(marks_->calls_end, State::kDone)) return true;
+      if (Expect(marks_->before_name, options_.parallel ? State::kName : State::kDone)) return true;
       if (may_become(marks_->calls_end) || may_become(marks_->before_name)) return false;
       Malformed(content);
       return true;

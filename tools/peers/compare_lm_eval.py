@@ -50,7 +50,7 @@ def in_float32(model, folder):
     if "quantization_config" not in json.loads((model / "config.json").read_text()):
         return model
     import check_transformers
-    check_transformers.load(model).save_pretrained(folder / "float32")
+    check_transformers.load(model)[0].save_pretrained(folder / "float32")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model / name, folder / "float32")
     return folder / "float32"

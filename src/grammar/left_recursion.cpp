@@ -6,11 +6,11 @@
 namespace fathom::grammar {
 namespace {
 
-using Kind = Node::Kind;
+using NodeKind = Node::Kind;
 
 // The alternatives of a body, groups of alternatives opened.
 void Flatten(Node body, std::vector<Node>& out) {
-  if (body.kind != Kind::kChoice) {
+  if (body.kind != NodeKind::kChoice) {
     out.push_back(std::move(body));
     return;
   }
@@ -20,8 +20,8 @@ void Flatten(Node body, std::vector<Node>& out) {
 // Elements that match nothing but the empty text are no elements; sequences within sequences are opened.
 std::vector<Node> ElementsOf(Node node) {
   std::vector<Node> out;
-  if (node.kind == Kind::kEmpty) return out;
-  if (node.kind != Kind::kSequence) {
+  if (node.kind == NodeKind::kEmpty) return out;
+  if (node.kind != NodeKind::kSequence) {
     out.push_back(std::move(node));
     return out;
   }
@@ -91,15 +91,15 @@ class LeftCalls {
   bool MayBeEmpty(const Node& node) const {
     const auto child = [&](const Node& c) { return MayBeEmpty(c); };
     switch (node.kind) {
-      case Kind::kSet:
+      case NodeKind::kSet:
         return false;
-      case Kind::kRule:
+      case NodeKind::kRule:
         return nullable_[static_cast<size_t>(node.rule)];
-      case Kind::kSequence:
+      case NodeKind::kSequence:
         return std::all_of(node.children.begin(), node.children.end(), child);
-      case Kind::kChoice:
+      case NodeKind::kChoice:
         return std::any_of(node.children.begin(), node.children.end(), child);
-      case Kind::kRepeat:
+      case NodeKind::kRepeat:
         return node.least == 0 || child(node.children.front());
       default:
         return true;
@@ -107,11 +107,11 @@ class LeftCalls {
   }
   // Rules that a text of `node` may begin with.
   void Collect(const Node& node, std::vector<int32_t>& calls) const {
-    if (node.kind == Kind::kRule) calls.push_back(node.rule);
-    if (node.kind == Kind::kRepeat && node.most == 0) return;
+    if (node.kind == NodeKind::kRule) calls.push_back(node.rule);
+    if (node.kind == NodeKind::kRepeat && node.most == 0) return;
     for (const Node& child : node.children) {
       Collect(child, calls);
-      if (node.kind == Kind::kSequence && !MayBeEmpty(child)) return;
+      if (node.kind == NodeKind::kSequence && !MayBeEmpty(child)) return;
     }
   }
 
@@ -129,7 +129,7 @@ void RewriteLeftRecursion(Rules& rules) {
     Flatten(body, alternatives);  // a copy: most rules stay as they are
     for (Node& a : alternatives) {
       std::vector<Node> elements = ElementsOf(std::move(a));
-      if (elements.empty() || elements.front().kind != Kind::kRule ||
+      if (elements.empty() || elements.front().kind != NodeKind::kRule ||
           elements.front().rule != static_cast<int32_t>(r)) {
         begins.push_back(Node::Sequence(std::move(elements)));
         continue;

@@ -11,7 +11,7 @@ namespace {
 constexpr size_t kMaxFormsOfType = 512;
 constexpr int64_t kMaxFirst = 20'000;
 constexpr size_t kMaxParts = 60;
-constexpr int64_t kMaxCount = 250;
+constexpr int64_t kMaxCounted = 250;
 
 // Of literals and demands, as a part of a form's key.
 template <class T>
@@ -114,7 +114,7 @@ void Expander::FinishArray(const Gathered& g, std::vector<Form>& forms) {
   std::vector<Gathered::Contains> contains;
   for (const auto& c : g.contains) {
     if (c.counter.least == 0 && c.counter.most < 0) continue;
-    if (c.counter.least > kMaxCount || c.counter.most > kMaxCount) {
+    if (c.counter.least > kMaxCounted || c.counter.most > kMaxCounted) {
       throw SchemaError("contains", "", "more than 250 are not counted");
     }
     contains.push_back(c);

@@ -34,7 +34,7 @@ ApiError ToolError(const F& f) {
   return none;
 }
 
-ToolRequest Read(const std::string& body) {
+ToolRequest ReadTools(const std::string& body) {
   const Json json = ParseBody(body);
   return ReadTools(Fields(json), ToolModel(), body);
 }
@@ -44,22 +44,23 @@ std::string Function(const std::string& name, const std::string& more = "") {
 }
 
 TEST(Tools, AreReadInTheirOrder) {
-  const ToolRequest r =
-      Read(R"({"x": {"tools": 1}, "tools": [)" +
-           Function("f", R"(, "parameters": {"type": "object", "b": {"z": 1, "a": [2.5, {"k": null}]}, "a": true})") +
-           "," + Function("g", R"(, "strict": true)") + R"(], "parallel_tool_calls": false})");
+  const ToolRequest r = ReadTools(
+      R"({"x": {"tools": 1}, "tools": [)" +
+      Function("f", R"(, "parameters": {"type": "object", "b": {"z": 1, "a": [2.5, {"k": null}]}, "a": true})") + "," +
+      Function("g", R"(, "strict": true)") + R"(], "parallel_tool_calls": false})");
   ASSERT_EQ(r.tools.size(), 2u);
   EXPECT_EQ(r.tools[0].name, "f");
   EXPECT_TRUE(!r.tools[0].strict && r.tools[1].strict && !r.parallel && r.forced());
   EXPECT_EQ(r.shown[0]["function"]["parameters"].dump(),
             R"({"type":"object","b":{"z":1,"a":[2.5,{"k":null}]},"a":true})");
   EXPECT_EQ(r.parsing(ToolFormat::kV3).names, (std::vector<std::string>{"f", "g"}));
-  EXPECT_FALSE(Read("{}").any());
-  EXPECT_FALSE(Read(R"({"tools": []})").any());
-  EXPECT_TRUE(
-      Read(R"({"tools": [)" + Function("f") + R"(], "tool_choice": "none"})").parsing(ToolFormat::kV3).names.empty());
-  const ToolRequest named = Read(R"({"tools": [)" + Function("f") + "," + Function("g") +
-                                 R"(], "tool_choice": {"type": "function", "function": {"name": "g"}}})");
+  EXPECT_FALSE(ReadTools("{}").any());
+  EXPECT_FALSE(ReadTools(R"({"tools": []})").any());
+  EXPECT_TRUE(ReadTools(R"({"tools": [)" + Function("f") + R"(], "tool_choice": "none"})")
+                  .parsing(ToolFormat::kV3)
+                  .names.empty());
+  const ToolRequest named = ReadTools(R"({"tools": [)" + Function("f") + "," + Function("g") +
+                                      R"(], "tool_choice": {"type": "function", "function": {"name": "g"}}})");
   EXPECT_EQ(named.choice, ToolChoice::kNamed);
   EXPECT_EQ(named.parsing(ToolFormat::kV3).names, std::vector<std::string>{"g"});
 }
@@ -98,13 +99,13 @@ TEST(Tools, WhatIsWrongIsNamed) {
       {"parallel_tool_calls", R"({"parallel_tool_calls": "x"})"},
   };
   for (const auto& [field, body] : cases) {
-    const ApiError e = ToolError([&, &b = body] { Read(b); });
+    const ApiError e = ToolError([&, &b = body] { ReadTools(b); });
     EXPECT_EQ(e.status, 400) << body;
     EXPECT_EQ(e.param, field) << body << ": " << e.message;
   }
   std::string many;
   for (size_t i = 0; i <= kMaxTools; ++i) many += (i ? "," : "") + Function(fmt::format("f{}", i));
-  EXPECT_EQ(ToolError([&] { Read("{\"tools\": [" + many + "]}"); }).param, "tools");
+  EXPECT_EQ(ToolError([&] { ReadTools("{\"tools\": [" + many + "]}"); }).param, "tools");
   ServedModel v2 = TestModel();
   v2.chat = tokenizer::ChatTemplate::kV2;
   const Json json = ParseBody(R"({"tools": [)" + f + "]}");
@@ -250,19 +251,20 @@ TEST(ToolGrammar, CallsByName) {
     const auto text = [&](const std::vector<std::pair<std::string, std::string>>& calls) {
       return tokenizer::CallsText(format, Calls(calls));
     };
-    const auto required = MakeToolMachine(Read("{\"tools\": [" + tools + R"(], "tool_choice": "required"})"), format);
+    const auto required =
+        MakeToolMachine(ReadTools("{\"tools\": [" + tools + R"(], "tool_choice": "required"})"), format);
     EXPECT_TRUE(Fits(*required, text({{"get_weather", good}})));
     EXPECT_TRUE(Fits(*required, text({{"get", "{}"}, {"get_weather", good}, {"get", R"({"x": [1]})"}})));
     for (const std::string& wrong : {text({{"get_weather", bad}}), text({{"get", "1"}}), text({{"ge", "{}"}}),
                                      std::string(), std::string("text"), text({{"get", "{}"}}) + " ", text({})})
       EXPECT_FALSE(Fits(*required, wrong)) << wrong;
-    const auto named = MakeToolMachine(Read("{\"tools\": [" + tools + R"(], "parallel_tool_calls": false,
+    const auto named = MakeToolMachine(ReadTools("{\"tools\": [" + tools + R"(], "parallel_tool_calls": false,
                "tool_choice": {"type": "function", "function": {"name": "get"}}})"),
                                        format);
     EXPECT_TRUE(Fits(*named, text({{"get", "{}"}})));
     EXPECT_FALSE(Fits(*named, text({{"get_weather", good}})));
     EXPECT_FALSE(Fits(*named, text({{"get", "{}"}, {"get", "{}"}})));
-    const auto automatic = MakeToolMachine(Read("{\"tools\": [" + tools + "]}"), format);
+    const auto automatic = MakeToolMachine(ReadTools("{\"tools\": [" + tools + "]}"), format);
     for (const std::string& right :
          {std::string(), std::string("text <｜tool▁calls <<｜tool▁calls▁begin"), text({{"get_weather", good}}),
           "First <<｜" + text({{"get_weather", good}, {"get", "{}"}})})
@@ -274,7 +276,8 @@ TEST(ToolGrammar, CallsByName) {
 
 TEST(ToolGrammar, SchemasThatCannotBeAreNamed) {
   const auto error = [](const std::string& schema) {
-    const ToolRequest r = Read(R"({"tools": [)" + Function("f", R"(, "strict": true, "parameters": )" + schema) + "]}");
+    const ToolRequest r =
+        ReadTools(R"({"tools": [)" + Function("f", R"(, "strict": true, "parameters": )" + schema) + "]}");
     return ToolError([&] { MakeToolMachine(r, ToolFormat::kV3); });
   };
   EXPECT_EQ(error(R"({"type": "string"})").param, "tools[0].function.parameters");

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 
 #include "grammar/gbnf.h"
+#include "grammar/json_schema.h"
 #include "grammar/regex.h"
 #include "grammar/token_mask.h"
 #include "tokenizer/test_files.h"
@@ -41,7 +43,19 @@ number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)?
   json += "}";
   std::string person = "Name: Ada Lovelace\nBorn: 1815-12-10\nNotes: ";
   for (int i = 0; i < 40; ++i) person += "wrote the first program; ";
+  static constexpr const char* kSchema = R"g({"type": "object", "properties": {
+    "name": {"type": "string"}, "email": {"type": "string", "maxLength": 60}, "age": {"type": "integer", "minimum": 0},
+    "street": {"type": "string", "minLength": 2, "maxLength": 40}, "city": {"enum": ["Paris", "London", "Rome"]},
+    "notes": {"type": "array", "items": {"type": "string"}}, "active": {"type": "boolean"},
+    "phone": {"type": "string", "pattern": "^[0-9 +-]{5,20}$"}},
+    "required": ["name", "email"], "additionalProperties": false})g";
+  const std::string record =
+      R"g({"name":"Ada Lovelace of London","street":"12 Great George Street, near the park","age":36,"city":"London",)g"
+      R"g("phone":"+44 20 7946","notes":["wrote the first program","translated a paper, with notes of her own"],)g"
+      R"g("email":"ada.lovelace@analytical-engine.example","active":true})g";
   return {
+      {"json schema",
+       [] { return Result<std::unique_ptr<Machine>>(CompileJsonSchema(kSchema).Value()->MakeMachine()); }, record},
       {"json grammar", [] { return CompileGbnf(kJsonGrammar); }, json},
       {"expression",
        [] { return CompileRegex("Name: [A-Z][a-z]+ [A-Z][a-z]+\\nBorn: \\d{4}-\\d\\d-\\d\\d\\nNotes: .*"); }, person},

@@ -34,6 +34,15 @@ struct Utf8Progress {
   }
 };
 
+// What a JSON string holds but for escapes.
+LoopBytes JsonStringBytes() {
+  LoopBytes loop{.utf8 = true};
+  for (int byte = 0x20; byte <= 0xF4; ++byte) {
+    if (byte != '"' && byte != '\\' && (byte < 0x80 || byte >= 0xC2)) loop.Add(static_cast<uint8_t>(byte));
+  }
+  return loop;
+}
+
 }  // namespace
 
 TokenTrie::TokenTrie(const tokenizer::Tokenizer& tokenizer, int64_t vocab_size) : vocab_size_(vocab_size) {
@@ -42,6 +51,7 @@ TokenTrie::TokenTrie(const tokenizer::Tokenizer& tokenizer, int64_t vocab_size) 
     if (tokenizer.IsToken(id) && !tokenizer.IsSpecial(id)) tokens.push_back({tokenizer.TokenBytes(id), id});
   }
   Build(tokens);
+  BaseOf(JsonStringBytes())->Bits(-1);  // what most grammars will ask for
 }
 
 TokenTrie::TokenTrie(const std::vector<std::string>& tokens) : vocab_size_(std::ssize(tokens)) {

@@ -67,6 +67,13 @@ Natural CountMultiples(const Natural& from, const Natural& last, const Natural& 
   return from.IsZero() ? all : all - MultiplesUpTo(from - Natural(1), step);
 }
 
+// Does the nearest double keep that a large decimal is a multiple? All doubles from 2^53 on are whole numbers.
+bool DoublesKeep(const Decimal& step) {
+  Natural power(1);
+  for (int64_t k = 0; k < -step.exponent; k++) power = power * Natural(5);
+  return step.exponent <= 0 && (step.digits == "1" || power.Digits() == step.digits);
+}
+
 }  // namespace
 
 void NumberRule::AtLeast(const Bound& bound) {
@@ -128,8 +135,19 @@ NumberWalker::NumberWalker(NumberRule rule) : rule_(std::move(rule)), any_(rule_
     rule_.AtLeast({rule_.only->front()});
     rule_.AtMost({rule_.only->back()});
   }
-  int64_t places = 0;
+  if (rule_.step && !DoublesKeep(*rule_.step)) {
+    const Decimal exact = Decimal::Of(false, "9007199254740992", 0);
+    rule_.AtLeast({exact.Negated()});
+    rule_.AtMost({exact});
+  }
+  if (!rule_.not_steps.empty()) {
+    const Decimal exact = Decimal::Of(false, "1", 9);
+    rule_.AtLeast({exact.Negated()});
+    rule_.AtMost({exact});
+  }
+  int64_t places = 0, position = 1;
   const auto compare_with = [&](const Decimal& value) {
+    position = std::max(position, value.Position());
     places = std::max(places, -value.exponent);
     comparands_.push_back(value.digits);
   };
@@ -145,7 +163,8 @@ NumberWalker::NumberWalker(NumberRule rule) : rule_(std::move(rule)), any_(rule_
     rule_.AtLeast({LargestDouble().Negated()});
     rule_.AtMost({LargestDouble()});
   }
-  fraction_digits_ = std::clamp<int64_t>(places + 1, 24, 60);
+  // 15 digits near the bounds: what doubles tell apart, so that a reader's rounding does not reach a bound.
+  fraction_digits_ = std::max(std::min<int64_t>(places + 1, 60), 15 - position);
   comparands_.push_back(LargestDouble().digits);
 
   for (const bool negative : {false, true}) {

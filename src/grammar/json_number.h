@@ -2,9 +2,9 @@
 // are one. With any condition on the value these spellings are taken:
 //   -? whole [. fraction]                      whole of at most kMaxWholeDigits
 //   -? digit [. fraction] e [+-] 1..3 digits   an exponent of at most kMaxScientific behind one digit
-// with a fraction of at most 24 digits (more where a bound has more, up to 60). Without conditions: every JSON number
-// of at most 200 digits before the point and an exponent of two digits, or up to 299 behind a single digit. Nothing
-// beyond what a double holds.
+// with a fraction of so many digits that a number near the bounds has 15 (more where a bound has more, up to 60).
+// Without conditions: every JSON number of at most 200 digits before the point and an exponent of two digits, or up to
+// 299 behind a single digit. Nothing beyond what a double holds.
 #pragma once
 
 #include <array>

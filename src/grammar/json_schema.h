@@ -26,7 +26,7 @@ class JsonGrammar {
   virtual std::unique_ptr<Machine> MakeMachine() const = 0;
 };
 
-// At most 1 MB of schema (kMaxSchemaBytes); bounded time and memory.
+// At most 4 MiB of schema (kMaxSchemaBytes of json_tree.h); bounded time and memory.
 Result<std::shared_ptr<const JsonGrammar>> CompileJsonSchema(std::string_view schema, const JsonOptions& options = {});
 // Any JSON object.
 std::shared_ptr<const JsonGrammar> JsonObjectGrammar();

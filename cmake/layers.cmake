@@ -22,6 +22,14 @@ function(fathom_folder name)
   target_link_libraries(fathom_${name} PUBLIC ${ARG_PACKAGES})
 endfunction()
 
+# Where headers take most of a file's time: several files as one.
+function(fathom_unity target)
+  if(FATHOM_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON)
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+  endif()
+endfunction()
+
 # The test programs of each label.
 add_custom_target(fast_tests)
 add_custom_target(slow_tests)
@@ -41,6 +49,7 @@ function(fathom_cross_tests target)
   endforeach()
   target_compile_definitions(${target} PRIVATE FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)  # what is tested is fast, the tests need not be
+  fathom_unity(${target})
   if(NOT ARG_LABELS)
     set(ARG_LABELS fast)
   endif()

@@ -3,8 +3,8 @@ option(FATHOM_TESTS "Build the tests" ON)
 option(FATHOM_BENCH "Build fathom-bench" ON)
 option(FATHOM_FUZZ "Build the libFuzzer targets (clang only)" OFF)
 option(FATHOM_WERROR "Treat warnings as errors" ON)
-option(FATHOM_UNITY "Compile the files of a target eight at a time: a whole build in half the time, one changed file in more" OFF)
 option(FATHOM_SANITIZE_SPARINGLY "Of undefined, without the checks that are slow to compile" OFF)
+set(FATHOM_UNITY "SOME" CACHE STRING "Eight files of a target are compiled as one: ON, OFF, or SOME, of commands and tests")
 set(FATHOM_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 
 find_program(CCACHE_PROGRAM ccache)
@@ -35,7 +35,7 @@ endif()
 
 # Names of a folder's anonymous namespaces are told apart, so that its files compile together. Files with flags of their
 # own stay alone (CMake sees to that).
-set(CMAKE_UNITY_BUILD ${FATHOM_UNITY})
+string(COMPARE EQUAL "${FATHOM_UNITY}" "ON" CMAKE_UNITY_BUILD)
 set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
 
 add_library(fathom_flags INTERFACE)
@@ -45,7 +45,7 @@ if(FATHOM_WERROR)
   target_compile_options(fathom_flags INTERFACE -Werror)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  target_compile_options(fathom_flags INTERFACE -Wshadow=local $<$<BOOL:${FATHOM_UNITY}>:-Wno-subobject-linkage>)
+  target_compile_options(fathom_flags INTERFACE -Wshadow=local $<$<BOOL:${CMAKE_UNITY_BUILD}>:-Wno-subobject-linkage>)
 else()  # -Wno-maybe-uninitialized and the like, which single files need under GCC
   target_compile_options(fathom_flags INTERFACE -Wno-unknown-warning-option)
 endif()

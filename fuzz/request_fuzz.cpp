@@ -1,8 +1,10 @@
-// Bodies of chat and completion requests: whatever comes, it is a request or an ApiError, and a request holds only what
-// the engine accepts.
+// Bodies of all requests for text: whatever comes, it is a request or an ApiError, and a request holds only what the
+// engine accepts.
 #include "core/error.h"
-#include "server/chat_request.h"
-#include "server/completion_request.h"
+#include "server/chat_reply.h"
+#include "server/completion_reply.h"
+#include "server/messages_request.h"
+#include "server/responses_request.h"
 
 namespace {
 
@@ -43,19 +45,35 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   FATHOM_CHECK(server::Json::accept(bytes));  // no more than JSON is read
-  try {
-    const server::ChatRequest chat = server::ReadChat(body, Model());
+  const auto attempt = [](const auto& read) {
+    try {
+      read();
+    } catch (const server::ApiError& e) {
+      for (auto dialect : {server::Dialect::kOpenAi, server::Dialect::kDeepSeek, server::Dialect::kAnthropic}) {
+        FATHOM_CHECK(server::Json::accept(server::ErrorJson(e, dialect)));
+      }
+    }
+  };
+  const auto check_chat = [](const server::ChatRequest& chat) {
     Check(chat.common);
-    Model().RenderChat(chat.messages, chat.thinking, true);
-  } catch (const server::ApiError& e) {
-    FATHOM_CHECK(server::Json::accept(server::ErrorJson(e)));
+    server::EncodeChat(Model(), chat);
+  };
+  for (bool variant : {false, true}) {
+    attempt([&] { check_chat(server::ReadChat(body, Model(), variant)); });
+    attempt([&] { check_chat(server::ReadMessagesRequest(body, Model(), variant)); });
+    attempt([&] {
+      const server::CompletionRequest completion = server::ReadCompletion(body, Model(), variant);
+      Check(completion.common);
+      FATHOM_CHECK(!completion.prompts.empty());
+      for (const server::PromptIds& prompt : server::EncodePrompts(Model(), completion)) {
+        for (int32_t id : prompt.ids) FATHOM_CHECK(id >= 0 && id < kVocab);
+      }
+    });
   }
-  try {
-    const server::CompletionRequest completion = server::ReadCompletion(body, Model());
-    Check(completion.common);
-    FATHOM_CHECK(!completion.prompts.empty());
-  } catch (const server::ApiError& e) {
-    FATHOM_CHECK(server::Json::accept(server::ErrorJson(e)));
-  }
+  attempt([&] {
+    const server::ResponsesRequest responses = server::ReadResponses(body, Model());
+    FATHOM_CHECK(responses.shown.is_object());
+    check_chat(responses.chat);
+  });
   return 0;
 }

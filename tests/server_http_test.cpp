@@ -402,7 +402,7 @@ TEST(ServerThread, AModelWithoutATemplateCompletesOnly) {
 }
 
 TEST(ServerThread, KeysAndCors) {
-  Running s({.drafts = 0}, {.api_keys = {"secret"}, .cors_origin = "https://example.org"});
+  Running s({.drafts = 0}, {.keys = ApiKeys({"secret"}), .cors_origin = "https://example.org"});
   for (const char* path : {"/v1/models", "/v1/completions", "/tokenize", "/detokenize", "/v1/nowhere"}) {
     const std::string method = std::string(path) == "/v1/models" ? "GET" : "POST";
     EXPECT_EQ(s.Ask(method, path, method == "GET" ? "" : "{}").status, 401) << path;
@@ -498,6 +498,65 @@ TEST(ServerThread, ManyClientsGetTheirOwnAnswers) {
     for (const json& e : stream->Events()) text += e["choices"][0]["text"].get<std::string>();
     EXPECT_EQ(text, expected);
   }
+}
+
+// A function that must be called: by a grammar, whatever the model would say. Its history comes back as it was written.
+TEST(ServerThread, ForcedCallsStreamedAndFoundInTheCache) {
+  Running s;
+  const json tools = json::parse(R"([{"type": "function", "function": {"name": "get_weather", "strict": true,
+    "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}, "why": {"type": "string",
+    "maxLength": 60}}, "required": ["city", "why"], "additionalProperties": false}}}])");
+  json ask = Chat(200);
+  ask["messages"][0]["content"] = std::string(kPrompt) + std::string(300, '.');
+  ask["tools"] = tools;
+  ask["tool_choice"] = "required";
+  ask["parallel_tool_calls"] = false;
+  ask["temperature"] = 1.3;  // words that are spelled as nobody would
+  ask["seed"] = 5;
+  const json whole = s.Post("/v1/chat/completions", ask).Json();
+  const json& choice = whole["choices"][0];
+  ASSERT_EQ(choice["finish_reason"], "tool_calls") << whole;
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  const json& call = choice["message"]["tool_calls"].at(0);
+  EXPECT_EQ(call["function"]["name"], "get_weather");
+  const json arguments = json::parse(call["function"]["arguments"].get<std::string>());
+  EXPECT_TRUE(arguments.at("city") == "Paris" || arguments.at("city") == "Rome");
+  EXPECT_EQ(arguments.size(), 2u);
+
+  std::string streamed, name, finish;
+  size_t pieces = 0;
+  for (const json& e : s.Open("/v1/chat/completions", ask)->Events()) {
+    const json& part = e["choices"][0];
+    if (!part["finish_reason"].is_null()) finish = part["finish_reason"];
+    if (!part["delta"].contains("tool_calls")) continue;
+    const json& delta = part["delta"]["tool_calls"].at(0);
+    EXPECT_EQ(delta["index"], 0);
+    EXPECT_EQ(delta.contains("id"), name.empty());
+    if (name.empty()) name = delta["function"]["name"];
+    streamed += delta["function"]["arguments"].get<std::string>();
+    ++pieces;
+  }
+  EXPECT_EQ(name, "get_weather");
+  EXPECT_EQ(streamed, call["function"]["arguments"].get<std::string>());
+  EXPECT_EQ(finish, "tool_calls");
+  EXPECT_GT(pieces, 3u);
+
+  json next = Chat(4);
+  next["tools"] = tools;
+  next["messages"] = {
+      ask["messages"][0], choice["message"], {{"role", "tool"}, {"tool_call_id", call["id"]}, {"content", "Sunny."}}};
+  const json second = s.Post("/v1/chat/completions", next).Json();
+  ASSERT_TRUE(second.contains("usage")) << second;
+  const int64_t before = whole["usage"]["total_tokens"], found = second["usage"]["prompt_cache_hit_tokens"];
+  EXPECT_GE(found, (before - 2) / 64 * 64) << "of " << before;
+  EXPECT_GT(found, whole["usage"]["prompt_tokens"].get<int64_t>() / 64 * 64);  // the answer's blocks, too
+
+  ask["tool_choice"] = "none";
+  ask["max_tokens"] = 20;
+  const json none = s.Post("/v1/chat/completions", ask).Json();
+  ASSERT_TRUE(none.contains("choices")) << none;
+  EXPECT_FALSE(none["choices"][0]["message"].contains("tool_calls"));
+  EXPECT_EQ(none["usage"]["prompt_tokens"], whole["usage"]["prompt_tokens"]);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
     cli::AddGenerateCommand(app, exit_code);
     cli::AddChatCommand(app, exit_code);
     cli::AddServeCommand(app, exit_code);
+    cli::AddUsageCommand(app, exit_code);
     cli::AddInspectCommand(app, exit_code);
     cli::AddInitCommand(app, exit_code);
     cli::AddTraceCommand(app, exit_code);

@@ -38,18 +38,13 @@ std::string OptionNames(const CLI::App& command) {
   return names;
 }
 
-}  // namespace
-
-void ApplyConfigFile(CLI::App& command, const std::string& path) {
-  toml::table table;
-  try {
-    table = toml::parse(io::ReadFile(path, kMaxFile).Value(), path);
-  } catch (const toml::parse_error& e) {
-    throw Error(fmt::format("{} is not valid TOML: line {}: {}", path, e.source().begin.line, e.description()));
-  }
+void Apply(CLI::App& command, const toml::table& table, const std::string& path, bool top) {
   for (const auto& [name, node] : table) {
     std::string key(name.str());
+    if (top && key == "models" && node.is_array_of_tables()) continue;
     std::replace(key.begin(), key.end(), '_', '-');
+    if (!top && key == "name") key = "served-model-name";
+    if (!top && key == "path") key = "model";
     CLI::Option* option = command.get_option_no_throw(key == "model" ? "MODEL" : "--" + key);
     if (!option || key == "config" || key == "help") {
       Fail(path, node, fmt::format("unknown key {}", std::string(name.str())), OptionNames(command));
@@ -68,6 +63,24 @@ void ApplyConfigFile(CLI::App& command, const std::string& path) {
     } catch (const CLI::Error& e) {
       Fail(path, node, fmt::format("{}: {}", key, e.what()));
     }
+  }
+}
+
+}  // namespace
+
+void ApplyConfigFile(CLI::App& command, const std::string& path, std::vector<ApplyTable>* models) {
+  toml::table table;
+  try {
+    table = toml::parse(io::ReadFile(path, kMaxFile).Value(), path);
+  } catch (const toml::parse_error& e) {
+    throw Error(fmt::format("{} is not valid TOML: line {}: {}", path, e.source().begin.line, e.description()));
+  }
+  Apply(command, table, path, true);
+  const toml::node* list = table.get("models");
+  if (!list) return;
+  if (!models) Fail(path, *list, "this command has no [[models]]");
+  for (const toml::node& one : *list->as_array()) {
+    models->push_back([one = *one.as_table(), path](CLI::App& app) { Apply(app, one, path, false); });
   }
 }
 

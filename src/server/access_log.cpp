@@ -31,6 +31,7 @@ std::string ToJsonLine(const AccessEntry& e) {
   std::string line =
       fmt::format(R"({{"time":"{}","peer":{},"method":{},"path":{},"status":{},"seconds":{:.6f})", TimeText(e.time),
                   Quoted(e.peer), Quoted(e.method), Quoted(e.path), e.status, e.seconds);
+  if (!e.key.empty()) line += ",\"key\":" + Quoted(e.key);
   if (!e.id.empty()) line += ",\"id\":" + Quoted(e.id);
   if (e.prompt_tokens >= 0) line += fmt::format(R"(,"prompt_tokens":{})", e.prompt_tokens);
   if (e.cached_tokens >= 0) line += fmt::format(R"(,"cached_tokens":{})", e.cached_tokens);

@@ -15,6 +15,7 @@ namespace fathom::server {
 struct AccessEntry {
   double time = 0;  // Unix, of arrival
   std::string peer, method, path, id;
+  std::string key;  // its name
   int status = 0;
   int64_t prompt_tokens = -1, cached_tokens = -1, completion_tokens = -1;  // of an answer; -1: it was none
   double first_token_seconds = -1, seconds = 0;

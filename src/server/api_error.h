@@ -1,5 +1,7 @@
-// What a client is told when its request cannot be served, in the form of OpenAI's API:
-//   {"error": {"message": ..., "type": ..., "param": "messages[0].content", "code": ...}}
+// What a client is told when its request cannot be served, in the form of the API that it speaks:
+//   OpenAI's     {"error": {"message": ..., "type": ..., "param": "messages[0].content", "code": ...}}
+//   DeepSeek's   the same; a wrong field is 422, an unknown model 400, and types and codes are that API's
+//   Anthropic's  {"type": "error", "error": {"type": ..., "message": ...}}
 #pragma once
 
 #include <exception>
@@ -8,6 +10,8 @@
 #include "net/http.h"
 
 namespace fathom::server {
+
+enum class Dialect { kOpenAi, kDeepSeek, kAnthropic };
 
 // Thrown while a request is read and checked, caught where its handler was called: it is the response.
 struct ApiError : std::exception {
@@ -24,9 +28,12 @@ struct ApiError : std::exception {
 ApiError BadField(std::string param, std::string message, std::string code = "");
 ApiError QueueFull();
 ApiError Draining();
+ApiError Overloaded();                      // it waited too long
+ApiError InsufficientBalance();             // 402
 ApiError ServerFault(std::string message);  // 500
 
-std::string ErrorJson(const ApiError& error);
-net::HttpResponse ErrorResponse(const ApiError& error);
+int StatusOf(const ApiError& error, Dialect dialect);
+std::string ErrorJson(const ApiError& error, Dialect dialect = Dialect::kOpenAi);
+net::HttpResponse ErrorResponse(const ApiError& error, Dialect dialect = Dialect::kOpenAi);
 
 }  // namespace fathom::server

@@ -1,22 +1,46 @@
 // The body of POST /v1/chat/completions, read and checked.
 #pragma once
 
+#include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
 
 #include "server/generation_fields.h"
+#include "server/reasoning.h"
+#include "server/tools.h"
 
 namespace fathom::server {
 
+// What the answer begins with: the last message, where it is the assistant's and says so ("prefix": true).
+struct AnswerPrefix {
+  std::string reasoning, content;
+};
+
 struct ChatRequest {
   GenerationFields common;
-  nlohmann::ordered_json messages;  // as tokenizer::RenderChat takes them: {role, content}
+  nlohmann::ordered_json messages;  // as tokenizer::RenderChat and RenderToolChat take them
+  ToolRequest tools;
+  nlohmann::ordered_json variables = nlohmann::ordered_json::object();  // chat_template_kwargs, for templates in Jinja
+  AnswerPrefix prefix;
   bool thinking = false;
   bool logprobs = false;
   int64_t top_logprobs = 0;
 };
 
-// Throws ApiError.
-ChatRequest ReadChat(const Json& body, const ServedModel& model);
+// Throws ApiError. `beta`: a prefix is allowed. `text`: what `body` was read from, for the order of keys.
+ChatRequest ReadChat(const Json& body, const ServedModel& model, bool beta = false, std::string_view text = {});
+
+// Tools as they were read, from this API or another: what the answer is searched for, what it may not write.
+void SetTools(ToolRequest tools, const ServedModel& model, ChatRequest& request);
+// Once it is known how the answer begins: the grammar of calls that must come, or whose arguments are strict.
+void HoldToTools(const ServedModel& model, ReasoningSplitter::Start start, ChatRequest& request);
+
+// Takes the last message out of a conversation as the beginning of its answer; throws ApiError if it is none.
+AnswerPrefix TakePrefix(nlohmann::ordered_json& messages, const std::string& name);
+
+// A text, or a list of parts of these types that hold one, joined by line ends.
+std::string ReadText(const Fields& owner, std::string_view key, std::initializer_list<std::string_view> types);
 
 // Also of POST /tokenize. Contents that are lists of text parts are joined by line ends, developer becomes system.
 nlohmann::ordered_json ReadMessages(const Fields& fields);

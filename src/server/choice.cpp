@@ -13,6 +13,7 @@ Choice::Choice(const ServedModel& model, const ChoiceOptions& o)
     : model_(model),
       session_(model.text.tokenizer, {.stop = o.stop, .skip_special = o.skip_special}),
       splitter_(o.start),
+      calls_(o.calls),
       skip_special_(o.skip_special),
       keep_tokens_(o.keep_tokens),
       offset_(o.offset) {}
@@ -20,12 +21,13 @@ Choice::Choice(const ServedModel& model, const ChoiceOptions& o)
 Delta Choice::Push(const engine::Token& token) {
   Delta delta;
   ++tokens_;
-  if (splitter_.thinking()) ++reasoning_tokens_;
+  const bool thinks = splitter_.thinking();
+  if (thinks) ++reasoning_tokens_;
   const std::string text = session_.Push(token.id);
   if (keep_tokens_) {
     const bool silent = skip_special_ && model_.text.tokenizer.IsSpecial(token.id);
     const std::string_view bytes = silent ? std::string_view() : model_.TokenBytes(token.id);
-    waiting_.push_back({token, offset_});
+    waiting_.push_back({token, offset_, thinks && splitter_.thought()});
     begins_.push_back(bytes_);
     offset_ += CountCharacters(bytes);
     bytes_ += static_cast<int64_t>(bytes.size());
@@ -39,7 +41,8 @@ Delta Choice::Finish() {
   Release(session_.Finish(), !session_.stopped(), delta);
   Parts rest = splitter_.Finish();
   delta.reasoning += rest.reasoning;
-  delta.content += rest.content;
+  calls_.Push(rest.content, delta.content, delta.calls);
+  calls_.Finish(delta.content, delta.calls);
   return delta;
 }
 
@@ -47,7 +50,7 @@ void Choice::Release(const std::string& text, bool all, Delta& delta) {
   if (!text.empty()) {
     Parts parts = splitter_.Push(text);
     delta.reasoning = std::move(parts.reasoning);
-    delta.content = std::move(parts.content);
+    calls_.Push(parts.content, delta.content, delta.calls);
   }
   released_ += static_cast<int64_t>(text.size());
   size_t n = 0;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "server/call_parser.h"
 #include "server/reasoning.h"
 #include "server/served_model.h"
 #include "tokenizer/text_session.h"
@@ -16,12 +17,14 @@ namespace fathom::server {
 struct ShownToken {
   engine::Token token;
   int64_t offset = 0;
+  bool reasoning = false;  // it is of the part that is thought
 };
 
 struct Delta {
   std::string reasoning, content;
-  std::vector<ShownToken> tokens;  // only where log-probabilities are wanted
-  bool empty() const { return reasoning.empty() && content.empty() && tokens.empty(); }
+  std::vector<CallDelta> calls = {};
+  std::vector<ShownToken> tokens = {};  // only where log-probabilities are wanted
+  bool empty() const { return reasoning.empty() && content.empty() && calls.empty() && tokens.empty(); }
 };
 
 struct ChoiceOptions {
@@ -30,6 +33,7 @@ struct ChoiceOptions {
   bool keep_tokens = false;
   ReasoningSplitter::Start start = ReasoningSplitter::Start::kAnswering;
   int64_t offset = 0;  // of the first token: behind an echoed prompt
+  CallOptions calls = {};
 };
 
 class Choice {
@@ -38,7 +42,10 @@ class Choice {
 
   Delta Push(const engine::Token& token);
   Delta Finish();
-  bool stopped() const { return session_.stopped(); }  // a stop string was met
+  bool stopped() const { return session_.stopped(); }                        // a stop string was met
+  const std::string& stop_string() const { return session_.stop_string(); }  // this one
+  bool called() const { return calls_.calls() > 0; }                         // a tool
+  bool calls_complete() const { return calls_.complete(); }                  // the answer ends there
   int64_t tokens() const { return tokens_; }
   int64_t reasoning_tokens() const { return splitter_.thought() ? reasoning_tokens_ : 0; }
 
@@ -48,6 +55,7 @@ class Choice {
   const ServedModel& model_;
   tokenizer::TextSession session_;
   ReasoningSplitter splitter_;
+  CallParser calls_;
   bool skip_special_, keep_tokens_;
   std::vector<ShownToken> waiting_;  // tokens whose text is not given out yet
   std::vector<int64_t> begins_;      // of them, in bytes

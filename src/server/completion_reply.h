@@ -2,19 +2,21 @@
 #pragma once
 
 #include "server/completion_request.h"
-#include "server/reply.h"
+#include "server/openai_reply.h"
 
 namespace fathom::server {
 
-class CompletionReply : public Reply {
+// Throws ApiError: a prompt that does not fit, a suffix that this model has no tokens for.
+std::vector<PromptIds> EncodePrompts(const ServedModel& model, const CompletionRequest& request);
+
+class CompletionReply : public OpenAiReply {
  public:
   CompletionReply(const ServedModel& model, engine::EngineThread& engine, Metrics& metrics, std::shared_ptr<Call> call,
                   const CompletionRequest& request);  // throws ApiError: a prompt that does not fit
 
  private:
-  std::string IdPrefix() const override { return "cmpl"; }
+  std::string IdPrefix() const override { return "cmpl-"; }
   std::string_view ObjectName(bool) const override { return "text_completion"; }
-  bool WantsTokens() const override { return fields_.request.logprobs >= 0; }
   void AppendChunks(std::string& out, size_t index, State& state, const Delta& delta,
                     std::string_view finish_reason) override;
   void AppendChoice(std::string& out, size_t index, const State& state) const override;

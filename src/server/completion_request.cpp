@@ -5,7 +5,7 @@
 namespace fathom::server {
 namespace {
 
-constexpr int64_t kDefaultMaxTokens = 16;  // OpenAI's
+constexpr int64_t kDefaultMaxTokens = 16, kDeepSeekMaxTokens = 4096;
 
 // A string, a list of ids, or a list of either.
 void ReadPrompts(const Fields& f, const ServedModel& model, CompletionRequest& r) {
@@ -40,7 +40,7 @@ void ReadPrompts(const Fields& f, const ServedModel& model, CompletionRequest& r
 
 }  // namespace
 
-CompletionRequest ReadCompletion(const Json& body, const ServedModel& model) {
+CompletionRequest ReadCompletion(const Json& body, const ServedModel& model, bool deepseek) {
   const Fields f(body);
   CompletionRequest r;
   r.common = ReadGeneration(f, model);
@@ -50,10 +50,15 @@ CompletionRequest ReadCompletion(const Json& body, const ServedModel& model) {
     f.Fail("prompt", fmt::format("asks for {} answers (prompts times n): at most {}", answers, kMaxAnswers));
   r.echo = f.Bool("echo").value_or(false);
   r.add_special_tokens = f.Bool("add_special_tokens").value_or(true);
-  r.common.max_tokens = f.Int("max_tokens", r.echo ? 0 : 1, INT64_MAX).value_or(kDefaultMaxTokens);
+  r.common.max_tokens =
+      f.Int("max_tokens", r.echo ? 0 : 1, INT64_MAX).value_or(deepseek ? kDeepSeekMaxTokens : kDefaultMaxTokens);
   r.logprobs = f.Int("logprobs", 0, kMaxTopLogprobs).value_or(-1);
   r.common.request.logprobs = r.logprobs;
   r.common.request.prompt_logprobs = r.echo && r.logprobs >= 0;
+  r.suffix = f.String("suffix").value_or("");
+  if (!r.suffix.empty() && r.common.request.prompt_logprobs) {
+    Refuse("echo", "with suffix and logprobs is not supported by this server");
+  }
   // Who scores a prompt asks for one token behind it and drops the last of what comes back, whatever it is: so there
   // must be one even if it is the end of the text.
   if (r.common.request.prompt_logprobs) r.common.shown_eos.swap(r.common.request.eos_ids);

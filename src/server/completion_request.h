@@ -15,12 +15,13 @@ struct CompletionRequest {
   GenerationFields common;
   std::vector<Prompt> prompts;  // at least one
   bool is_list = false;         // names the prompt: "prompt[2]"
+  std::string suffix;           // what follows the answer: fill in the middle
   bool echo = false;
   bool add_special_tokens = true;
   int64_t logprobs = -1;  // -1: none
 };
 
-// Throws ApiError.
-CompletionRequest ReadCompletion(const Json& body, const ServedModel& model);
+// Throws ApiError. `deepseek`: defaults of that API.
+CompletionRequest ReadCompletion(const Json& body, const ServedModel& model, bool deepseek = false);
 
 }  // namespace fathom::server

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <mutex>
 #include <random>
@@ -12,28 +13,6 @@ namespace {
 
 constexpr size_t kMaxStopIds = 256;
 constexpr size_t kMaxBiases = 4096;
-
-std::vector<std::string> ReadStop(const Fields& f) {
-  const Json* stop = f.Find("stop");
-  if (!stop) return {};
-  std::vector<std::string> out;
-  const auto add = [&](const Json& v, const std::string& name) {
-    if (!v.is_string()) throw BadField(name, fmt::format("{} must be a string, not {}", name, KindOf(v)));
-    const std::string& s = v.get_ref<const std::string&>();
-    if (s.empty()) throw BadField(name, fmt::format("{} must not be empty", name));
-    if (s.size() > kMaxStopBytes)
-      throw BadField(name, fmt::format("{} has {} bytes: at most {}", name, s.size(), kMaxStopBytes));
-    out.push_back(s);
-  };
-  if (!stop->is_array()) {
-    if (!stop->is_string()) f.Fail("stop", fmt::format("must be a string or a list of strings, not {}", KindOf(*stop)));
-    add(*stop, f.Name("stop"));
-    return out;
-  }
-  if (stop->size() > kMaxStops) f.Fail("stop", fmt::format("has {} strings: at most {}", stop->size(), kMaxStops));
-  for (size_t i = 0; i < stop->size(); ++i) add((*stop)[i], fmt::format("{}[{}]", f.Name("stop"), i));
-  return out;
-}
 
 std::vector<std::pair<int32_t, float>> ReadLogitBias(const Fields& f, int64_t vocab) {
   std::vector<std::pair<int32_t, float>> out;
@@ -58,7 +37,9 @@ std::vector<std::pair<int32_t, float>> ReadLogitBias(const Fields& f, int64_t vo
 void ReadSampling(const Fields& f, const ServedModel& model, GenerationFields& g) {
   engine::SamplingParams& s = g.request.sampling;
   constexpr double kLeast = 1e-6, kMost = 1e6;
-  s.temperature = f.Number("temperature", 0, 2).value_or(s.temperature);
+  const std::optional<double> temperature = f.Number("temperature", 0, 2);
+  s.temperature = model.deepseek_temperature ? FromDeepSeekTemperature(temperature.value_or(1))
+                                             : temperature.value_or(s.temperature);
   s.top_p = f.Number("top_p", 0, 1).value_or(s.top_p);
   if (s.top_p == 0) s.top_p = kLeast;  // the likeliest alone, as elsewhere
   if (const auto k = f.Int("top_k", -1, INT32_MAX)) s.top_k = std::max<int64_t>(*k, 0);  // -1 is off, as in vLLM
@@ -80,7 +61,43 @@ uint64_t Hash(std::string_view text) {
   return hash;
 }
 
+// Of vLLM's cache_salt and DeepSeek's user_id: each sees only what it has cached itself.
+uint64_t ReadScope(const Fields& f) {
+  constexpr size_t kMaxUser = 512;
+  const std::string salt = f.String("cache_salt").value_or(""), user = f.String("user_id").value_or("");
+  const bool named = std::all_of(user.begin(), user.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  });
+  if (!named || user.size() > kMaxUser) f.Fail("user_id", "must be at most 512 letters, digits, _ and -");
+  if (salt.empty() && user.empty()) return 0;
+  return Hash(fmt::format("{}\n{}", user, salt)) | 1;
+}
+
 }  // namespace
+
+std::vector<std::string> ReadStops(const Fields& f, std::string_view key) {
+  const Json* stop = f.Find(key);
+  if (!stop) return {};
+  std::vector<std::string> out;
+  const auto add = [&](const Json& v, const std::string& name) {
+    if (!v.is_string()) throw BadField(name, fmt::format("{} must be a string, not {}", name, KindOf(v)));
+    const std::string& s = v.get_ref<const std::string&>();
+    if (s.empty()) throw BadField(name, fmt::format("{} must not be empty", name));
+    if (s.size() > kMaxStopBytes)
+      throw BadField(name, fmt::format("{} has {} bytes: at most {}", name, s.size(), kMaxStopBytes));
+    out.push_back(s);
+  };
+  if (!stop->is_array()) {
+    if (!stop->is_string()) f.Fail(key, fmt::format("must be a string or a list of strings, not {}", KindOf(*stop)));
+    add(*stop, f.Name(key));
+    return out;
+  }
+  if (stop->size() > kMaxStops) f.Fail(key, fmt::format("has {} strings: at most {}", stop->size(), kMaxStops));
+  for (size_t i = 0; i < stop->size(); ++i) add((*stop)[i], fmt::format("{}[{}]", f.Name(key), i));
+  return out;
+}
+
+double FromDeepSeekTemperature(double api) { return api <= 1 ? 0.3 * api : api - 0.7; }
 
 uint64_t RandomU64() {
   static std::mutex mutex;
@@ -90,26 +107,18 @@ uint64_t RandomU64() {
 }
 
 std::string RandomId(std::string_view prefix) {
-  return fmt::format("{}-{:016x}{:016x}", prefix, RandomU64(), RandomU64());
+  return fmt::format("{}{:016x}{:016x}", prefix, RandomU64(), RandomU64());
 }
 
 void Refuse(const std::string& name, const std::string& why) {
   throw BadField(name, fmt::format("{} {}", name, why), "unsupported_parameter");
 }
 
-void RefuseUnsupported(const Fields& f) {
+void RefuseUnsupported(const Fields& f, bool tools) {
   // Refused whatever they hold, but for null, false, 0, "", [] and {}: what says that nothing is wanted.
   static constexpr const char* kRefused[] = {"tools",
                                              "functions",
                                              "audio",
-                                             "suffix",
-                                             "guided_json",
-                                             "guided_regex",
-                                             "guided_choice",
-                                             "guided_grammar",
-                                             "grammar",
-                                             "structured_outputs",
-                                             "json_schema",
                                              "use_beam_search",
                                              "min_tokens",
                                              "bad_words",
@@ -123,21 +132,15 @@ void RefuseUnsupported(const Fields& f) {
                                              "continue_final_message",
                                              "include_stop_str_in_output"};
   for (const char* key : kRefused) {
-    const Json* v = f.Find(key);
+    const Json* v = tools && std::string_view(key) == "tools" ? nullptr : f.Find(key);
     if (!v || ((v->is_structured() || v->is_string()) && v->empty())) continue;
     if (v->is_string() && v->get_ref<const std::string&>().empty()) continue;
     if (v->is_boolean() ? !v->get<bool>() : v->is_number() && *v == 0) continue;
     Refuse(f.Name(key));
   }
   for (const char* key : {"tool_choice", "function_call"}) {
-    const Json* v = f.Find(key);
+    const Json* v = tools && std::string_view(key) == "tool_choice" ? nullptr : f.Find(key);
     if (v && *v != "none" && *v != "auto") Refuse(f.Name(key));
-  }
-  if (const Json* format = f.Object("response_format")) {
-    const Fields fields(*format, f.Name("response_format"));
-    const std::optional<std::string> type = fields.String("type");
-    if (!type) fields.Fail("type", "is missing");
-    if (*type != "text") Refuse(fields.Name("type"), "other than text is not supported by this server");
   }
   if (const Json* modalities = f.Array("modalities")) {
     for (const Json& m : *modalities) {
@@ -157,10 +160,10 @@ void CheckModel(const Fields& f, const ServedModel& model) {
   throw e;
 }
 
-GenerationFields ReadGeneration(const Fields& f, const ServedModel& model) {
+GenerationFields ReadGeneration(const Fields& f, const ServedModel& model, bool tools) {
   GenerationFields g;
   CheckModel(f, model);
-  RefuseUnsupported(f);
+  RefuseUnsupported(f, tools);
   g.model = f.String("model").value_or("");
   if (g.model.empty()) g.model = model.names.front();
   g.stream = f.Bool("stream").value_or(false);
@@ -172,7 +175,8 @@ GenerationFields ReadGeneration(const Fields& f, const ServedModel& model) {
   if (const auto best_of = f.Int("best_of", 1, INT64_MAX); best_of && *best_of != g.n) {
     Refuse(f.Name("best_of"), "other than n is not supported by this server");
   }
-  g.stop = ReadStop(f);
+  g.stop = ReadStops(f, "stop");
+  g.structured = ReadStructured(f);
   g.skip_special = f.Bool("skip_special_tokens").value_or(true);
   g.request.sampling = model.defaults;
   ReadSampling(f, model, g);
@@ -182,7 +186,7 @@ GenerationFields ReadGeneration(const Fields& f, const ServedModel& model) {
     f.Fail("stop_token_ids", fmt::format("has {} tokens: at most {}", stop_ids.size(), kMaxStopIds));
   g.request.eos_ids.insert(g.request.eos_ids.end(), stop_ids.begin(), stop_ids.end());
   g.request.priority = -static_cast<int>(f.Int("priority", -INT32_MAX, INT32_MAX).value_or(0));  // lower is sooner
-  if (const auto salt = f.String("cache_salt"); salt && !salt->empty()) g.request.cache_scope = Hash(*salt) | 1;
+  g.request.cache_scope = ReadScope(f);
   return g;
 }
 

@@ -33,10 +33,10 @@ std::string LegacyName(const ServedModel& model, int32_t id) {
   return name;
 }
 
-// "name":[a,b,...] by `append(element)`.
+// [a,b,...] by `append(element)`.
 template <class T, class F>
-void AppendList(std::string& out, std::string_view name, std::span<const T> elements, const F& append) {
-  fmt::format_to(std::back_inserter(out), "\"{}\":[", name);
+void AppendElements(std::string& out, std::span<const T> elements, const F& append) {
+  out += '[';
   for (size_t i = 0; i < elements.size(); ++i) {
     if (i > 0) out += ',';
     append(elements[i]);
@@ -44,11 +44,16 @@ void AppendList(std::string& out, std::string_view name, std::span<const T> elem
   out += ']';
 }
 
+template <class T, class F>
+void AppendList(std::string& out, std::string_view name, std::span<const T> elements, const F& append) {
+  fmt::format_to(std::back_inserter(out), "\"{}\":", name);
+  AppendElements(out, elements, append);
+}
+
 }  // namespace
 
-void AppendChatLogprobs(std::string& out, const ServedModel& model, std::span<const ShownToken> tokens) {
-  out += '{';
-  AppendList(out, "content", tokens, [&](const ShownToken& t) {
+void AppendTokenLogprobs(std::string& out, const ServedModel& model, std::span<const ShownToken> tokens) {
+  AppendElements(out, tokens, [&](const ShownToken& t) {
     AppendToken(out, model, t.token.id, t.token.logprob);
     out += ',';
     AppendList(out, "top_logprobs", std::span<const std::pair<int32_t, float>>(t.token.top), [&](const auto& top) {
@@ -57,7 +62,26 @@ void AppendChatLogprobs(std::string& out, const ServedModel& model, std::span<co
     });
     out += '}';
   });
+}
+
+void AppendChatLogprobs(std::string& out, const ServedModel& model, std::span<const ShownToken> tokens) {
+  out += "{\"content\":";
+  AppendTokenLogprobs(out, model, tokens);
   out += ",\"refusal\":null}";
+}
+
+void AppendDeepSeekLogprobs(std::string& out, const ServedModel& model, std::span<const ShownToken> tokens) {
+  std::vector<ShownToken> parts[2];
+  for (const ShownToken& t : tokens) parts[t.reasoning ? 1 : 0].push_back(t);
+  for (int i = 0; i < 2; ++i) {
+    out += i == 0 ? "{\"content\":" : ",\"reasoning_content\":";
+    if (parts[i].empty()) {
+      out += "null";
+    } else {
+      AppendTokenLogprobs(out, model, parts[i]);
+    }
+  }
+  out += '}';
 }
 
 void AppendLegacyLogprobs(std::string& out, const ServedModel& model, std::span<const ShownToken> tokens) {

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <ctime>
 
-#include "server/json_text.h"
-
 namespace fathom::server {
 namespace {
 
@@ -19,6 +17,13 @@ double Between(Clock::time_point from, Clock::time_point to) {
 void Join(Delta& all, Delta&& more) {
   all.reasoning += more.reasoning;
   all.content += more.content;
+  for (CallDelta& call : more.calls) {
+    if (call.index == all.calls.size()) {
+      all.calls.push_back(std::move(call));
+    } else {
+      all.calls[call.index].arguments += call.arguments;
+    }
+  }
   all.tokens.insert(all.tokens.end(), std::make_move_iterator(more.tokens.begin()),
                     std::make_move_iterator(more.tokens.end()));
 }
@@ -35,28 +40,8 @@ Reply::Reply(const ServedModel& model, engine::EngineThread& engine, Metrics& me
       call_(std::move(call)),
       created_(std::time(nullptr)) {}
 
-std::string Reply::Head(bool chunk) const {
-  return fmt::format(R"({{"id":"{}","object":"{}","created":{},"model":{},"system_fingerprint":{},"choices":[)", id_,
-                     ObjectName(chunk), created_, Quoted(fields_.model), Quoted(model_.fingerprint));
-}
-
-void Reply::OpenChunk(std::string& out, size_t index) const {
-  out += chunk_head_;
-  fmt::format_to(std::back_inserter(out), R"({{"index":{},)", index);
-}
-
-void Reply::CloseChunk(std::string& out, std::string_view finish_reason) const {
-  if (finish_reason.empty()) {
-    out += R"(,"finish_reason":null}])";
-  } else {
-    fmt::format_to(std::back_inserter(out), R"(,"finish_reason":"{}"}}])", finish_reason);
-  }
-  out += fields_.include_usage ? ",\"usage\":null}\n\n" : "}\n\n";
-}
-
 void Reply::Start() {
   id_ = RandomId(IdPrefix());
-  chunk_head_ = "data: " + Head(true);
   call_->entry().id = id_;
   // Of the requests, all but what differs between choices; the states first: listeners use them at once.
   const auto n = static_cast<size_t>(fields_.n);
@@ -65,7 +50,8 @@ void Reply::Start() {
                                 .skip_special = fields_.skip_special,
                                 .keep_tokens = WantsTokens(),
                                 .start = prompt.start,
-                                .offset = CountCharacters(prompt.echo)};
+                                .offset = CountCharacters(prompt.echo),
+                                .calls = fields_.calls};
     for (size_t i = 0; i < n; ++i) states_.push_back(std::make_unique<State>(model_, options, prompt));
   }
   unfinished_ = states_.size();
@@ -75,6 +61,8 @@ void Reply::Start() {
       self->CancelAll();
     }
   });
+  submitted_ = Clock::now();
+  if (call_->trace()) call_->trace()->Span(call_->track(), "read", call_->arrival(), submitted_);
   std::optional<ApiError> refused;
   for (size_t p = 0; p < prompts_.size() && !refused; ++p) {
     engine::Request request = fields_.request;
@@ -105,10 +93,12 @@ void Reply::Start() {
   if (refused) return Fail(*refused);
   if (error_) return Fail(*error_);
   if (fields_.stream) {
+    OpenStream(early_);
     call_->Begin({.headers = {{"Content-Type", "text/event-stream; charset=utf-8"},
                               {"Cache-Control", "no-cache"},
                               {"X-Accel-Buffering", "no"}},
-                  .body = std::move(early_)});
+                  .body = std::exchange(early_, {})});
+    last_write_ = Clock::now();
   }
   if (unfinished_ == 0) Complete();
 }
@@ -121,7 +111,19 @@ engine::Listener Reply::MakeListener(size_t index) {
   if (fields_.request.prompt_logprobs) {
     listener.on_prompt = [self, index](std::span<const engine::Token> tokens) { self->OnPrompt(index, tokens); };
   }
+  if (call_->trace()) listener.on_step = TraceSteps(index);
   return listener;
+}
+
+// A choice that is not the first has a track of its own.
+std::function<void(const engine::StepPart&)> Reply::TraceSteps(size_t index) {
+  RequestTrace* trace = call_->trace();
+  const int64_t track = index == 0 ? call_->track() : trace->NewTrack();
+  if (index > 0) trace->NameTrack(track, fmt::format("{} choice {}", id_, index));
+  return [self = shared_from_this(), trace, track, queued = true](const engine::StepPart& part) mutable {
+    if (std::exchange(queued, false)) trace->Span(track, "queue", self->submitted_, part.begin);
+    trace->Step(self->call_->engine_track(), track, part);
+  };
 }
 
 void Reply::Observe(State& state, bool first) {
@@ -141,17 +143,24 @@ bool Reply::OnToken(size_t index, const engine::Token& token) {
   const std::scoped_lock lock(mutex_);
   State& state = *states_[index];
   Observe(state, state.choice.tokens() == 0);
-  Delta delta = state.choice.Push(token);
+  Delta delta = Detokenise(state, token);
   if (over_) return false;
   if (!fields_.stream) {
     Join(state.text, std::move(delta));
   } else if (!delta.empty()) {
     std::string chunks;
+    OpenStream(chunks);
     AppendChunks(chunks, index, state, delta, "");
     Emit(std::move(chunks));
   }
   const std::vector<int32_t>& eos = fields_.shown_eos;
-  return !state.choice.stopped() && std::find(eos.begin(), eos.end(), token.id) == eos.end();
+  return !state.choice.stopped() && !state.choice.calls_complete() &&
+         std::find(eos.begin(), eos.end(), token.id) == eos.end();
+}
+
+Delta Reply::Detokenise(State& state, const engine::Token& token) {
+  const TraceScope scope(call_->trace(), call_->track(), "detokenise");
+  return state.choice.Push(token);
 }
 
 void Reply::OnPrompt(size_t index, std::span<const engine::Token> tokens) {
@@ -172,7 +181,10 @@ void Reply::OnFinish(size_t index, const engine::Answer& answer) {
   metrics_.decode.Observe(answer.decode_seconds);
   metrics_.prompt_tokens.Observe(static_cast<double>(answer.prompt_tokens));
   metrics_.generation_tokens.Observe(static_cast<double>(state.choice.tokens()));
-  const bool cancelled = answer.finish_reason == FinishReason::kCancelled;
+  // What DeepSeek's clients get where the server could not go on: the text up to there.
+  const bool cut = answer.finish_reason == FinishReason::kCancelled && call_->dialect() == Dialect::kDeepSeek &&
+                   state.choice.tokens() > 0;
+  const bool cancelled = answer.finish_reason == FinishReason::kCancelled && !cut;
   if (over_ || gone_) {
     if (gone_ && unfinished_ == 0 && !over_) {
       over_ = true;
@@ -193,11 +205,16 @@ void Reply::OnFinish(size_t index, const engine::Answer& answer) {
     return;
   }
   Delta rest = state.choice.Finish();
-  state.finish_reason = state.choice.stopped() ? "stop" : std::string(engine::Name(answer.finish_reason));
+  state.finish_reason = cut                      ? std::string(kInsufficientResource)
+                        : state.choice.stopped() ? "stop"
+                                                 : std::string(engine::Name(answer.finish_reason));
+  if (state.choice.called() && state.finish_reason == "stop") state.finish_reason = "tool_calls";
+  if (fields_.remember) model_.answers->Remember(model_.text.tokenizer, answer.ids);
   if (!fields_.stream) {
     Join(state.text, std::move(rest));
   } else {
     std::string chunks;
+    OpenStream(chunks);
     if (!rest.empty()) AppendChunks(chunks, index, state, rest, "");
     AppendChunks(chunks, index, state, {}, state.finish_reason);
     Emit(std::move(chunks));
@@ -205,25 +222,56 @@ void Reply::OnFinish(size_t index, const engine::Answer& answer) {
   if (unfinished_ == 0 && started_) Complete();
 }
 
+void Reply::OpenStream(std::string& out) {
+  if (!std::exchange(opened_, true)) AppendBegin(out);
+}
+
 void Reply::Emit(std::string data) {
   if (started_) {
+    const TraceScope scope(call_->trace(), call_->track(), "write");
+    last_write_ = Clock::now();
     call_->Write(std::move(data));
   } else {
     early_ += data;
   }
 }
 
+bool Reply::Beat(double quiet_seconds, double wait_seconds) {
+  const std::scoped_lock lock(mutex_);
+  if (over_ || gone_) return false;
+  if (!started_) return true;
+  const Clock::time_point now = Clock::now();
+  const bool waits = std::all_of(states_.begin(), states_.end(),
+                                 [](const auto& s) { return s->choice.tokens() == 0 && !s->finished; });
+  if (wait_seconds > 0 && waits && Between(call_->arrival(), now) > wait_seconds) {
+    Fail(Overloaded());
+    return false;
+  }
+  if (quiet_seconds <= 0 || Between(last_write_, now) < quiet_seconds) return true;
+  last_write_ = now;
+  if (fields_.stream) {
+    call_->Write(KeepAlive());
+  } else if (call_->dialect() == Dialect::kDeepSeek) {
+    // From here on the status is 200 whatever comes, as it is there.
+    if (!call_->begun()) call_->Begin({.headers = {{"Content-Type", "application/json"}}, .body = ""});
+    call_->Write("\n");
+  }
+  return true;
+}
+
+void Reply::SendWhole(net::HttpResponse response) {
+  if (!call_->begun()) return call_->Send(std::move(response));
+  call_->Write(std::move(response.body));  // behind empty lines
+  call_->End();
+}
+
 void Reply::Complete() {
   if (over_) return;
   over_ = true;
   FillEntry();
-  if (!fields_.stream) {
-    call_->Send({.headers = {{"Content-Type", "application/json"}}, .body = Body()});
-    return;
-  }
+  if (!fields_.stream) return SendWhole({.headers = {{"Content-Type", "application/json"}}, .body = Body()});
   std::string end;
-  if (fields_.include_usage) end = fmt::format("{}],\"usage\":{}}}\n\n", chunk_head_, Usage());
-  end += "data: [DONE]\n\n";
+  AppendEnd(end);
   call_->Write(std::move(end));
   call_->End();
 }
@@ -234,11 +282,13 @@ void Reply::Fail(const ApiError& error) {
   over_ = true;
   FillEntry();
   call_->entry().finish_reason = "error";
-  if (call_->begun()) {
-    call_->Write(fmt::format("data: {}\n\ndata: [DONE]\n\n", ErrorJson(error)));
+  if (fields_.stream && call_->begun()) {
+    std::string end;
+    AppendError(end, error);
+    call_->Write(std::move(end));
     call_->End();
   } else {
-    call_->Send(ErrorResponse(error));
+    SendWhole(ErrorResponse(error, call_->dialect()));
   }
   CancelAll();
 }
@@ -252,45 +302,28 @@ void Reply::CancelAll() {
   for (engine::RequestId id : requests) engine_.Cancel(id);
 }
 
-std::string Reply::Usage() const {
-  int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0, drafted = 0, accepted = 0;
+Usage Reply::CountUsage() const {
+  Usage u;
   for (size_t i = 0; i < states_.size(); ++i) {
     const State& s = *states_[i];
     if (i % static_cast<size_t>(fields_.n) == 0) {
-      prompt += s.answer.prompt_tokens;
-      cached += s.answer.cached_tokens;
+      u.prompt += static_cast<int64_t>(s.prompt.ids.size());
+      u.cached += s.answer.cached_tokens;
     }
-    completion += s.choice.tokens();
-    reasoning += s.choice.reasoning_tokens();
-    drafted += s.answer.drafted;
-    accepted += s.answer.accepted;
+    u.completion += s.choice.tokens();
+    u.reasoning += s.choice.reasoning_tokens();
+    u.drafted += s.answer.drafted;
+    u.accepted += s.answer.accepted;
   }
-  return fmt::format(
-      R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"prompt_cache_hit_tokens":{},)"
-      R"("prompt_cache_miss_tokens":{},"prompt_tokens_details":{{"cached_tokens":{}}},"completion_tokens_details":)"
-      R"({{"reasoning_tokens":{},"accepted_prediction_tokens":{},"rejected_prediction_tokens":{}}}}})",
-      prompt, completion, prompt + completion, cached, prompt - cached, cached, reasoning, accepted,
-      drafted - accepted);
-}
-
-std::string Reply::Body() const {
-  std::string out = Head(false);
-  for (size_t i = 0; i < states_.size(); ++i) {
-    if (i > 0) out += ',';
-    AppendChoice(out, i, *states_[i]);
-  }
-  fmt::format_to(std::back_inserter(out), "],\"usage\":{}}}", Usage());
-  return out;
+  return u;
 }
 
 void Reply::FillEntry() {
   AccessEntry& e = call_->entry();
-  e.prompt_tokens = e.cached_tokens = e.completion_tokens = 0;
-  for (const PromptIds& p : prompts_) e.prompt_tokens += static_cast<int64_t>(p.ids.size());
-  for (size_t i = 0; i < states_.size(); ++i) {
-    if (i % static_cast<size_t>(fields_.n) == 0) e.cached_tokens += states_[i]->answer.cached_tokens;
-    e.completion_tokens += states_[i]->choice.tokens();
-  }
+  const Usage usage = CountUsage();
+  e.prompt_tokens = usage.prompt;
+  e.cached_tokens = usage.cached;
+  e.completion_tokens = usage.completion;
   e.finish_reason = states_.front()->finish_reason;
 }
 

@@ -146,14 +146,11 @@ TEST(Request, UnknownFieldsAreIgnoredAndUnbuiltOnesRefused) {
                 .status,
             0);
   const std::pair<const char*, const char*> cases[] = {
-      {"tools", R"("tools": [{"type": "function"}])"},
       {"functions", R"("functions": [{"name": "f"}])"},
-      {"tool_choice", R"("tool_choice": "required")"},
       {"function_call", R"("function_call": {"name": "f"})"},
-      {"response_format.type", R"("response_format": {"type": "json_object"})"},
+      {"response_format.type", R"("response_format": {"type": "structural_tag"})"},
       {"best_of", R"("best_of": 2)"},
       {"suffix", R"("suffix": "end")"},
-      {"guided_json", R"("guided_json": {"type": "object"})"},
       {"min_tokens", R"("min_tokens": 3)"},
       {"modalities", R"("modalities": ["text", "audio"])"},
       {"continue_final_message", R"("continue_final_message": true)"},
@@ -173,7 +170,9 @@ TEST(Request, Messages) {
       {"messages[0]", "[1]"},
       {"messages[0].role", "[{\"content\": \"x\"}]"},
       {"messages[1].role", R"([{"role": "user", "content": ""}, {"role": "wizard", "content": "x"}])"},
-      {"messages[0].role", R"([{"role": "tool", "content": "x"}])"},
+      {"messages[0].role", R"([{"role": "function", "content": "x"}])"},
+      {"messages[1].tool_call_id",
+       R"([{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "a", "content": "x"}])"},
       {"messages[0].content", R"([{"role": "user"}])"},
       {"messages[0].content", R"([{"role": "user", "content": 5}])"},
       {"messages[0].content[1].type",
@@ -181,7 +180,8 @@ TEST(Request, Messages) {
       {"messages[0].content[0].type", R"([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])"},
       {"messages[0].content[0].text", R"([{"role": "user", "content": [{"type": "text"}]}])"},
       {"messages[0].prefix", R"([{"role": "assistant", "content": "a", "prefix": true}])"},
-      {"messages[0].tool_calls", R"([{"role": "assistant", "tool_calls": [{}]}])"},
+      {"messages[0].tool_calls[0].function", R"([{"role": "assistant", "tool_calls": [{}]}])"},
+      {"messages[0].tool_calls[0].function.name", R"([{"role": "assistant", "tool_calls": [{"function": {}}]}])"},
   };
   for (const auto& [field, text] : cases) EXPECT_EQ(BadMessages(text).param, field) << text;
   const ChatRequest r = ReadChat(ParseBody(R"({"messages": [

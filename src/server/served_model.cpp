@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api_error.h"
+#include "server/tools.h"
+#include "tokenizer/tool_text.h"
 
 namespace fathom::server {
 
@@ -21,7 +23,7 @@ void ServedModel::Prepare(const std::optional<std::string>& named) {
   if (own.ok()) {
     chat = own.Value();
   } else {
-    no_chat = text.chat_template ? "its chat template is none that this server knows" : "it has no chat template";
+    no_chat = text.chat_template ? own.error().summary() : "it has no chat template";
   }
 }
 
@@ -37,33 +39,45 @@ void ServedModel::CheckLength(int64_t tokens, const std::string& param) const {
       "context_length_exceeded");
 }
 
+void ServedModel::CheckBytes(std::string_view prompt, const std::string& param) const {
+  if (prompt.size() <= static_cast<size_t>(max_context * longest_token)) return;
+  throw BadField(param,
+                 fmt::format("This model's maximum context length is {} tokens, but the prompt has {} bytes and so "
+                             "more tokens than that",
+                             max_context, prompt.size()),
+                 "context_length_exceeded");
+}
+
 std::vector<int32_t> ServedModel::Encode(std::string_view prompt, bool add_special, const std::string& param) const {
-  const size_t most = static_cast<size_t>(max_context * longest_token);
-  if (prompt.size() > most) {
-    throw BadField(param,
-                   fmt::format("This model's maximum context length is {} tokens, but the prompt has {} bytes and so "
-                               "more tokens than that",
-                               max_context, prompt.size()),
-                   "context_length_exceeded");
-  }
+  CheckBytes(prompt, param);
   const bool bos = add_special && text.add_bos_token && text.tokenizer.bos_id();
   return text.tokenizer.Encode(prompt, {.add_bos = bos});
 }
 
-std::string ServedModel::RenderChat(const nlohmann::ordered_json& messages, bool thinking,
-                                    bool add_generation_prompt) const {
+std::vector<int32_t> ServedModel::EncodePlain(std::string_view prompt, const std::string& param) const {
+  CheckBytes(prompt, param);
+  return text.tokenizer.Encode(prompt, {.parse_special = false});
+}
+
+std::string ServedModel::RenderChat(const nlohmann::ordered_json& messages, bool thinking, bool add_generation_prompt,
+                                    const nlohmann::ordered_json* tools,
+                                    const nlohmann::ordered_json* variables) const {
   if (!chat) {
     throw BadField("messages",
                    fmt::format("{} is served for completion only: {}. Use /v1/completions, or start the server with "
-                               "--template",
+                               "--template or --chat-template",
                                names.front(), no_chat),
                    "completion_only");
   }
-  const Result<std::string> rendered = tokenizer::RenderChat(*chat, messages,
-                                                             {.bos_token = text.bos_token,
-                                                              .eos_token = text.eos_token,
-                                                              .add_generation_prompt = add_generation_prompt,
-                                                              .thinking = thinking});
+  const tokenizer::ChatOptions options{.bos_token = text.bos_token,
+                                       .eos_token = text.eos_token,
+                                       .add_generation_prompt = add_generation_prompt,
+                                       .thinking = thinking,
+                                       .tools = tools,
+                                       .variables = variables};
+  const bool with_tools = (tools && !tools->empty()) || HasTools(messages);
+  const Result<std::string> rendered = with_tools ? tokenizer::RenderToolChat(*chat, messages, options)
+                                                  : tokenizer::RenderChat(*chat, messages, options);
   if (!rendered.ok()) throw BadField("messages", rendered.error().summary());
   return rendered.Value();
 }

@@ -18,6 +18,8 @@ ApiError Status(int status, std::string message, std::string code = "") {
   return e;
 }
 
+ApiError NoKey() { return Status(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key"); }
+
 bool IsHeaderSafe(std::string_view value) {
   return std::all_of(value.begin(), value.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
 }
@@ -25,11 +27,24 @@ bool IsHeaderSafe(std::string_view value) {
 }  // namespace
 
 const std::vector<Server::Route>& Server::Routes() {
+  constexpr Dialect kDeepSeek = Dialect::kDeepSeek, kAnthropic = Dialect::kAnthropic;
   static const std::vector<Route> routes = {
       {"POST", "/v1/chat/completions", true, true, &Server::Chat},
       {"POST", "/v1/completions", true, true, &Server::Completion},
+      {"POST", "/v1/responses", true, true, &Server::Responses},
+      {"POST", "/v1/embeddings", true, true, &Server::Embeddings},
       {"GET", "/v1/models", true, false, &Server::Models},
       {"GET", "/v1/models/", true, false, &Server::Model},
+      {"POST", "/chat/completions", true, true, &Server::Chat, kDeepSeek},
+      {"POST", "/beta/chat/completions", true, true, &Server::Chat, kDeepSeek},
+      {"POST", "/beta/completions", true, true, &Server::Completion, kDeepSeek},
+      {"GET", "/models", true, false, &Server::Models, kDeepSeek},
+      {"GET", "/beta/models", true, false, &Server::Models, kDeepSeek},
+      {"GET", "/user/balance", true, false, &Server::Balance, kDeepSeek},
+      {"POST", "/v1/messages", true, true, &Server::Messages, kAnthropic},
+      {"POST", "/v1/messages/count_tokens", true, true, &Server::CountTokens, kAnthropic},
+      {"POST", "/anthropic/v1/messages", true, true, &Server::Messages, kAnthropic},
+      {"POST", "/anthropic/v1/messages/count_tokens", true, true, &Server::CountTokens, kAnthropic},
       {"POST", "/tokenize", true, true, &Server::Tokenize},
       {"POST", "/detokenize", true, true, &Server::Detokenize},
       {"GET", "/health", false, false, &Server::Health},
@@ -47,10 +62,20 @@ Server::Server(const ServedModel& model, const engine::Engine& engine, engine::E
       engine_options_(engine.options()),
       cache_bytes_(engine.cache_bytes()),
       options_(std::move(options)),
-      keys_(options_.api_keys),
+      keys_(options_.keys),
       metrics_(model.names.front()),
-      context_{.metrics = metrics_, .log = log, .cors_origin = options_.cors_origin},
-      work_(kWorkers, kMaxBodiesWaiting) {}
+      context_{.metrics = metrics_,
+               .log = log,
+               .cors_origin = options_.cors_origin,
+               .usage = options_.usage,
+               .model = model.names.front(),
+               .trace = options_.trace},
+      heartbeat_(options_.heartbeat),
+      work_(kWorkers, kMaxBodiesWaiting) {
+  if (!options_.trace) return;
+  context_.engine_track = options_.trace->NewTrack();
+  options_.trace->NameTrack(context_.engine_track, "engine of " + model.names.front());
+}
 
 Server::~Server() { thread_.Stop(); }
 
@@ -62,27 +87,29 @@ void Server::Handle(net::HttpRequest request, std::shared_ptr<net::Exchange> exc
   const auto& routes = Routes();
   const auto route = std::find_if(routes.begin(), routes.end(), matches);
   const bool known = route != routes.end() && (route->path != "/" || (options_.page && FindPageFile(request.path)));
-  const auto call = std::make_shared<Call>(context_, request, std::move(exchange), known ? route->path : "other");
+  const auto call = std::make_shared<Call>(context_, request, std::move(exchange), known ? route->path : "other",
+                                           known ? route->dialect : Dialect::kOpenAi);
   try {
     if (!known) {
       // What lies below /v1 is nobody's business without a key.
-      if (request.path.rfind("/v1/", 0) == 0 && !keys_.Allows(net::Find(request.headers, "Authorization")))
-        throw Status(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key");
+      if (request.path.rfind("/v1/", 0) == 0 && !keys_.Allows(request.headers)) throw NoKey();
       throw Status(404, fmt::format("no such path: {} {}", request.method.substr(0, 16), request.path.substr(0, 200)),
                    "unknown_url");
     }
-    if (request.method == "OPTIONS") return Preflight(request, *call);
-    if (route->needs_key && !keys_.Allows(net::Find(request.headers, "Authorization"))) {
-      throw Status(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key");
-    }
+    if (request.method == "OPTIONS") return call->Send(AnswerPreflight(request, options_.cors_origin));
+    const std::shared_ptr<KeyAccount> account = route->needs_key ? keys_.Find(request.headers) : nullptr;
+    if (route->needs_key && !account) throw NoKey();
+    call->SetAccount(account);
     if (request.method != route->method) {
       net::HttpResponse response =
-          ErrorResponse(Status(405, fmt::format("{} takes {} only", route->path, route->method), "method_not_allowed"));
+          ErrorResponse(Status(405, fmt::format("{} takes {} only", route->path, route->method), "method_not_allowed"),
+                        route->dialect);
       response.headers.emplace_back("Allow", fmt::format("{}, OPTIONS", route->method));
       return call->Send(std::move(response));
     }
+    if (account && route->has_body) call->Admit();
   } catch (const ApiError& e) {
-    return call->Send(ErrorResponse(e));
+    return call->Fail(e);
   }
   Dispatch(*route, std::move(request), call);
 }
@@ -92,60 +119,56 @@ void Server::Dispatch(const Route& route, net::HttpRequest request, std::shared_
     return Run(route, request, call);
   }
   const auto shared = std::make_shared<net::HttpRequest>(std::move(request));
-  if (!work_.Post([this, &route, shared, call] { Run(route, *shared, call); })) call->Send(ErrorResponse(QueueFull()));
+  if (!work_.Post([this, &route, shared, call] { Run(route, *shared, call); })) call->Fail(QueueFull());
 }
 
 void Server::Run(const Route& route, const net::HttpRequest& request, const std::shared_ptr<Call>& call) {
   try {
     (this->*route.answer)(request, call);
   } catch (const ApiError& e) {
-    call->Send(ErrorResponse(e));
+    call->Fail(e);
   } catch (const Error& e) {
-    call->Send(ErrorResponse(BadField("", e.summary())));
+    call->Fail(BadField("", e.summary()));
   } catch (const std::bad_alloc&) {
-    call->Send(ErrorResponse(ServerFault("out of memory")));
+    call->Fail(ServerFault("out of memory"));
   } catch (const std::exception& e) {
-    call->Send(ErrorResponse(ServerFault(e.what())));
+    call->Fail(ServerFault(e.what()));
   }
 }
 
-void Server::Preflight(const net::HttpRequest& request, Call& call) const {
+net::HttpResponse AnswerPreflight(const net::HttpRequest& request, const std::string& cors_origin) {
   net::HttpResponse response{.status = 204, .headers = {{"Allow", "GET, POST, OPTIONS"}}, .body = ""};
-  if (!options_.cors_origin.empty()) {
+  if (!cors_origin.empty()) {
     const std::string_view wanted = net::Find(request.headers, "Access-Control-Request-Headers");
     response.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
     response.headers.emplace_back("Access-Control-Allow-Headers",
                                   wanted.empty() || !IsHeaderSafe(wanted) ? "Authorization, Content-Type" : wanted);
     response.headers.emplace_back("Access-Control-Max-Age", "86400");
   }
-  call.Send(std::move(response));
+  return response;
+}
+
+void Server::CheckReady() const {
+  if (draining_) throw Draining();
+  if (options_.balance && *options_.balance <= 0) throw InsufficientBalance();
+}
+
+void Server::Answer(std::shared_ptr<Reply> reply) {
+  heartbeat_.Watch(reply);
+  reply->Start();
 }
 
 void Server::Health(const net::HttpRequest&, const std::shared_ptr<Call>& call) {
-  if (draining_) return call->Send(ErrorResponse(Draining()));
+  if (draining_) return call->Fail(Draining());
   call->Send({.headers = {{"Content-Type", "application/json"}}, .body = R"({"status":"ok"})"});
 }
 
 void Server::MetricsText(const net::HttpRequest&, const std::shared_ptr<Call>& call) {
-  call->Send({.headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
-              .body = metrics_.Text(thread_.stats(), engine_options_, cache_bytes_)});
+  call->Send({.headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, .body = MetricsExposition()});
 }
 
 void Server::Page(const net::HttpRequest& request, const std::shared_ptr<Call>& call) {
-  const PageFile& file = *FindPageFile(request.path);
-  net::HttpResponse response{.headers = {{"Content-Type", std::string(file.content_type)},
-                                         {"ETag", std::string(file.etag)},
-                                         {"Cache-Control", "no-cache"},
-                                         {"Content-Security-Policy", std::string(kPagePolicy)},
-                                         {"Referrer-Policy", "no-referrer"}},
-                             .body = ""};
-  if (net::Find(request.headers, "If-None-Match").find(file.etag) != std::string_view::npos) {
-    response.status = 304;
-  } else {
-    if (file.gzip) response.headers.emplace_back("Content-Encoding", "gzip");
-    response.body = file.bytes;
-  }
-  call->Send(std::move(response));
+  call->Send(AnswerPage(request, *FindPageFile(request.path)));
 }
 
 }  // namespace fathom::server

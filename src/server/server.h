@@ -1,7 +1,9 @@
 // The HTTP API: which path is answered how, who may ask, and what every answer has in common. One object for one model;
 // Handle is what a net::HttpServer calls.
 //
-//   POST /v1/chat/completions   POST /v1/completions   GET /v1/models, /v1/models/ID
+//   POST /v1/chat/completions   POST /v1/completions   POST /v1/responses   GET /v1/models, /v1/models/ID    OpenAI's
+//   POST /chat/completions   POST /beta/chat/completions, /beta/completions   GET /models /user/balance    DeepSeek's
+//   POST /v1/messages   POST /v1/messages/count_tokens (and under /anthropic)                              Anthropic's
 //   POST /tokenize /detokenize   GET /health /metrics /version   GET / (the chat page)
 //
 // docs/server.md has the fields. Requests are read on the HTTP server's thread, large ones on threads of their own;
@@ -10,6 +12,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +22,7 @@
 #include "server/api_error.h"
 #include "server/api_keys.h"
 #include "server/call.h"
+#include "server/heartbeat.h"
 #include "server/metrics.h"
 #include "server/served_model.h"
 #include "server/work_queue.h"
@@ -26,11 +30,16 @@
 namespace fathom::server {
 
 struct ServerOptions {
-  std::vector<std::string> api_keys = {};  // empty: nobody needs one
-  std::string cors_origin = "*";           // empty: no CORS headers
+  ApiKeys keys{std::vector<std::string>{}};
+  UsageLedger* usage = nullptr;  // counts what keys use; may be null, as the next
+  RequestTrace* trace = nullptr;
+  std::string cors_origin = "*";  // empty: no CORS headers
   std::string version = {};
   bool page = true;
   int64_t inline_bytes = 16 << 10;  // bodies up to this size are read at once
+  HeartbeatOptions heartbeat = {};
+  std::optional<double> balance = {};  // what /user/balance shows; with none left, requests for text are 402
+  std::string currency = "CNY";
 };
 
 class Server {
@@ -44,6 +53,8 @@ class Server {
   // From now on /health and what needs the engine answer 503.
   void SetDraining() { draining_ = true; }
   const Metrics& metrics() const { return metrics_; }
+  std::string MetricsExposition() const { return metrics_.Text(thread_.stats(), engine_options_, cache_bytes_); }
+  std::string ModelsJson() const;  // the elements of /v1/models
 
  private:
   using Answerer = void (Server::*)(const net::HttpRequest&, const std::shared_ptr<Call>&);
@@ -52,17 +63,25 @@ class Server {
     bool needs_key;
     bool has_body;
     Answerer answer;
+    Dialect dialect = Dialect::kOpenAi;
   };
   static const std::vector<Route>& Routes();
 
   void Dispatch(const Route& route, net::HttpRequest request, std::shared_ptr<Call> call);
   void Run(const Route& route, const net::HttpRequest& request, const std::shared_ptr<Call>& call);
-  void Preflight(const net::HttpRequest& request, Call& call) const;
+
+  void CheckReady() const;  // for text; throws ApiError
+  void Answer(std::shared_ptr<Reply> reply);
 
   void Chat(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
   void Completion(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
   void Models(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
   void Model(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
+  void Messages(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
+  void CountTokens(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
+  void Responses(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
+  void Embeddings(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
+  void Balance(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
   void Tokenize(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
   void Detokenize(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
   void Health(const net::HttpRequest& request, const std::shared_ptr<Call>& call);
@@ -79,7 +98,11 @@ class Server {
   Metrics metrics_;
   CallContext context_;
   std::atomic<bool> draining_{false};
+  Heartbeat heartbeat_;
   WorkQueue work_;  // last: what it still does at the end uses the rest
 };
+
+// What a browser is told before it calls from another page; no origin: nothing.
+net::HttpResponse AnswerPreflight(const net::HttpRequest& request, const std::string& cors_origin);
 
 }  // namespace fathom::server

@@ -72,7 +72,7 @@ StructuredOutput OneOf(const Fields& f, std::string_view field) {
 
 std::optional<StructuredOutput> ResponseFormat(const Fields& f) {
   const Json* format = f.Object("response_format");
-  if (!format || format->empty()) return std::nullopt;
+  if (!format) return std::nullopt;
   const Fields fields(*format, f.Name("response_format"));
   const std::optional<std::string> type = fields.String("type");
   if (!type) fields.Fail("type", "is missing");

@@ -52,7 +52,8 @@ class Server:
             return self
         self.port = free_port()
         self.log = tempfile.TemporaryFile(mode="w+")
-        command = [str(BINARY), "serve", str(self.model), "--port", str(self.port), *self.options]
+        model = [str(self.model)] if self.model else []  # the configuration names it
+        command = [str(BINARY), "serve", *model, "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                         env=self.environment)
         deadline = time.monotonic() + START_SECONDS

@@ -27,7 +27,7 @@ constexpr int32_t kEos = 1;
 constexpr int64_t kGrammarContext = 256;
 
 // 40 tokens, as many as the tiny model has; the first three are no text.
-const std::vector<std::string>& Tokens() {
+const std::vector<std::string>& Vocabulary() {
   static const std::vector<std::string> tokens = {
       "",    "",    "",     "a",  "b",  "c",  "d",  "e",  "f",  "\"",   "{",    "}",       "[",   "]",
       ":",   ",",   "0",    "1",  "2",  "-",  ".",  " ",  "\\", "\n",   "x",    "y",       "\":", "\",\"",
@@ -59,7 +59,7 @@ class EngineGrammar : public checkpoint::FolderTest {
   }
 
   static std::shared_ptr<CompiledGrammar> Grammar(const std::string& name) {
-    static const auto trie = std::make_shared<const grammar::TokenTrie>(Tokens());
+    static const auto trie = std::make_shared<const grammar::TokenTrie>(Vocabulary());
     return std::make_shared<CompiledGrammar>(MachineOf(name), trie);
   }
   static EngineOptions Options(int64_t drafts, Verification how = Verification::kRejection) {
@@ -85,7 +85,7 @@ class EngineGrammar : public checkpoint::FolderTest {
   }
   static std::string TextOf(const Answer& a) {
     std::string text;
-    for (int32_t id : a.ids) text += Tokens()[static_cast<size_t>(id)];
+    for (int32_t id : a.ids) text += Vocabulary()[static_cast<size_t>(id)];
     return text;
   }
 
@@ -168,7 +168,7 @@ TEST_F(EngineGrammar, DraftsKeepTheDistribution) {
   Request base = Ask(nullptr, 1);
   base.sampling.temperature = 0;
   base.max_tokens = 1;
-  base.logprobs = static_cast<int64_t>(Tokens().size());
+  base.logprobs = static_cast<int64_t>(Vocabulary().size());
   Engine plain(ctx_, *transformer_, Options(0));
   const auto shares = [&](const std::vector<int32_t>& prompt, const std::string& letters) {
     Request r = base;
@@ -208,8 +208,8 @@ TEST_F(EngineGrammar, DraftsKeepTheDistribution) {
     for (const Answer& a : engine.Run(requests)) {
       EXPECT_EQ(a.finish_reason, FinishReason::kStop);
       ASSERT_EQ(a.ids.size(), 2u);
-      const size_t i = first.find(Tokens()[static_cast<size_t>(a.ids[0])]);
-      const size_t j = second.find(Tokens()[static_cast<size_t>(a.ids[1])]);
+      const size_t i = first.find(Vocabulary()[static_cast<size_t>(a.ids[0])]);
+      const size_t j = second.find(Vocabulary()[static_cast<size_t>(a.ids[1])]);
       ++counts[i * second.size() + j];
       drafted += a.drafted;
     }
@@ -248,7 +248,7 @@ TEST_F(EngineGrammar, LogprobsAreTheModels) {
   Engine engine(ctx_, *transformer_, Options(0));
   Request r = Ask(nullptr, 3, 0);
   r.max_tokens = 1;
-  r.logprobs = static_cast<int64_t>(Tokens().size());
+  r.logprobs = static_cast<int64_t>(Vocabulary().size());
   std::map<int32_t, float> all;
   engine.Run(std::span(&r, 1), [&](size_t, const Token& t) {
     all.insert(t.top.begin(), t.top.end());
@@ -259,7 +259,7 @@ TEST_F(EngineGrammar, LogprobsAreTheModels) {
     EXPECT_GE(t.id, 6);
     EXPECT_LE(t.id, 8);
     EXPECT_EQ(t.logprob, all.at(t.id));
-    EXPECT_EQ(t.top.size(), Tokens().size());
+    EXPECT_EQ(t.top.size(), Vocabulary().size());
     return true;
   });
 }

@@ -81,6 +81,7 @@ class ContextCache(unittest.TestCase):
             server.process.send_signal(signal.SIGKILL)
             server.process.wait()
             server.process = None
+            server.log.close()
         with self.server() as server:
             self.assertEqual(ask(server, " Then")[0], text)
         for file in self.cache.glob("blocks-*"):

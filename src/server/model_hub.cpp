@@ -13,6 +13,7 @@ using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kInlineBytes = 16 << 10;  // of bodies that are looked into at once
 constexpr size_t kMaxParkedBodies = 256;
+constexpr auto kLook = std::chrono::seconds(1);
 
 double SecondsSince(SteadyClock::time_point then) {
   return std::chrono::duration<double>(SteadyClock::now() - then).count();
@@ -171,7 +172,7 @@ void ModelHub::Dispatch(net::HttpRequest request, std::shared_ptr<net::Exchange>
     const std::scoped_lock lock(mutex_);
     entry = &Choose(request, name);
     entry->used = SteadyClock::now();
-    if (entry->state == ModelState::kReady) {
+    if (entry->state == ModelState::kReady && !entry->yielding) {
       ++entry->leases;
       api = &entry->hosted->api();
     } else {
@@ -222,21 +223,39 @@ void ModelHub::Run() {
     wake_.wait(lock, [&] { return stop_ || NextWanted(); });
     if (stop_) return;
     Load(lock, *NextWanted());
+    Resume(lock);
     idle_.notify_all();
+  }
+}
+
+// Models that were to become unused, and need not any more, go on.
+void ModelHub::Resume(std::unique_lock<std::mutex>& lock) {
+  for (const auto& entry : entries_) {
+    if (!std::exchange(entry->yielding, false)) continue;
+    std::deque<Parked> parked = std::exchange(entry->parked, {});
+    parked_ -= parked.size();
+    lock.unlock();
+    for (Parked& p : parked) Dispatch(std::move(p.request), std::move(p.exchange), entry->source.names.front());
+    lock.lock();
   }
 }
 
 // Unloads what is unused until `bytes` more fit, waiting for models that are in use. False: `entry` has failed.
 bool ModelHub::MakeRoom(std::unique_lock<std::mutex>& lock, Entry& entry, int64_t bytes) {
   const int64_t limit = entries_.size() > 1 ? options_.memory_bytes : 0;
-  const auto deadline = SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(
-                                                 std::chrono::duration<double>(options_.wait_seconds));
+  const auto in = [](double seconds) {
+    return SteadyClock::now() +
+           std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
+  };
+  const auto deadline = in(options_.wait_seconds), patience = in(options_.yield_seconds);
   while (!stop_ && limit > 0 && BytesUsed() + bytes > limit) {
-    Entry* victim = nullptr;
+    Entry *victim = nullptr, *busy = nullptr;
     int64_t kept = 0;
     for (const auto& e : entries_) {
       if (e->hosted && e->source.pinned) kept += e->bytes;
-      if (e->state != ModelState::kReady || e->source.pinned || e->leases > 0) continue;
+      if (e->state != ModelState::kReady || e->source.pinned) continue;
+      if (!busy || (e->used < busy->used && !busy->yielding) || e->yielding) busy = e.get();
+      if (e->leases > 0) continue;
       if (!victim || e->used < victim->used) victim = e.get();
     }
     if (kept + bytes > limit) {
@@ -246,13 +265,16 @@ bool ModelHub::MakeRoom(std::unique_lock<std::mutex>& lock, Entry& entry, int64_
       return false;
     }
     if (!victim) {
-      if (wake_.wait_until(lock, deadline) == std::cv_status::timeout) {
+      if (busy && SteadyClock::now() >= patience) busy->yielding = true;
+      wake_.wait_until(lock, std::min(deadline, SteadyClock::now() + kLook));
+      if (SteadyClock::now() >= deadline) {
         Fail(lock, entry, ModelState::kUnloaded, "the memory is in use by other models");
         return false;
       }
       continue;
     }
     victim->state = ModelState::kUnloading;
+    victim->yielding = false;
     std::shared_ptr<HostedModel> gone = std::move(victim->hosted);
     victim->hosted = nullptr;
     ++evictions_;

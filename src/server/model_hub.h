@@ -5,9 +5,10 @@
 //   reason)
 //
 // One thread loads and unloads, so that neither delays the answers of the models that are ready. Requests for a model
-// on its way wait here, up to a limit and for a time. Each ready model has a Server of its own, which gets its requests
-// unchanged; what belongs to none of them (/v1/models, /health, /metrics, pages) is answered here (hub_endpoints.cpp).
-// A model is used as long as an exchange of one of its requests is alive.
+// on its way wait here, up to a limit and for a time. Where it waits for models that are always in use, the one longest
+// not asked for gets no new requests, until it has made room. Each ready model has a Server of its own, which gets its
+// requests unchanged; what belongs to none of them (/v1/models, /health, /metrics, pages) is answered here
+// (hub_endpoints.cpp). A model is used as long as an exchange of one of its requests is alive.
 #pragma once
 
 #include <atomic>
@@ -47,6 +48,7 @@ struct HubOptions {
   int64_t memory_bytes = 0;   // for all models together; 0: no limit
   size_t max_waiting = 256;   // requests for models that are not ready
   double wait_seconds = 300;  // for room in memory
+  double yield_seconds = 5;   // of them, until a model that is always in use takes no new requests for a while
   double retry_seconds = 30;  // before a model that failed is tried again
   std::string cors_origin = "*";
   std::string version = {};
@@ -99,6 +101,7 @@ class ModelHub {
     std::deque<Parked> parked;
     int64_t bytes = 0, leases = 0, loads = 0;
     uint64_t turn = 0;        // of waiting
+    bool yielding = false;    // ready, but its new requests are parked: it is to become unused
     Time used{}, since{};     // last asked for; waiting or failed since
     std::string description;  // its elements of /v1/models, once known
   };
@@ -112,6 +115,7 @@ class ModelHub {
   void Run();
   Entry* NextWanted();
   bool MakeRoom(std::unique_lock<std::mutex>& lock, Entry& entry, int64_t bytes);
+  void Resume(std::unique_lock<std::mutex>& lock);
   void Load(std::unique_lock<std::mutex>& lock, Entry& entry);
   void Fail(std::unique_lock<std::mutex>& lock, Entry& entry, ModelState state, const std::string& reason);
   int64_t BytesUsed() const;

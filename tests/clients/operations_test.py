@@ -255,6 +255,22 @@ class Models(FolderCase):
             long, other = asyncio.run(a_stream_is_not_cut())
             self.assertEqual((long.status, long.done, other.status), (200, True, 200))
             self.assertEqual(len([1 for _ in long.choices()]) > 50, True)
+            async def a_busy_model_takes_turns():
+                target = Target(server.url)
+                beta = asyncio.create_task(asyncio.sleep(0))
+
+                async def always():
+                    statuses = []
+                    while not beta.done():
+                        statuses.append((await target.completion({**ASK, "model": "alpha", "max_tokens": 150})).status)
+                    return statuses
+
+                self.assertEqual((await target.completion({**ASK, "model": "alpha"})).status, 200)
+                beta = asyncio.create_task(target.completion({**ASK, "model": "beta"}))
+                others = await asyncio.gather(*(always() for _ in range(4)))
+                return (await beta).status, {status for each in others for status in each}
+
+            self.assertEqual(asyncio.run(a_busy_model_takes_turns()), (200, {200}))
         self.write(limit=0.5 * one / 2**30)
         with self.start() as server:
             status, error = server.post("/v1/completions", {**ASK, "model": "alpha"})

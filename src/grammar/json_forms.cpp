@@ -81,11 +81,12 @@ class Liveness {
 
   size_t UseOf(const Form& form) {
     const auto [at, added] = use_ids_.emplace(std::pair(form.type, form.rule), uses_.size());
-    if (!added) return at->second;
+    const size_t index = at->second;
+    if (!added) return index;
     uses_.push_back({.form = form});
     const auto uses = [&](DemandId demand) {
       Reach(demand);
-      users_[demand].push_back(at->second);
+      users_[demand].push_back(index);
     };
     if (form.type == ValueType::kObject) {
       const ObjectRule& rule = forms_.objects[static_cast<size_t>(form.rule)];
@@ -96,7 +97,7 @@ class Liveness {
         for (const auto& choice : choices) uses(choice.demand);
       }
     }
-    return at->second;
+    return index;
   }
 
   void ExpandDemand(DemandId id) {

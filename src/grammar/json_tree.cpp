@@ -12,12 +12,16 @@ class TreeReader : public nlohmann::json_sax<nlohmann::json> {
   JsonTree root;
   std::string fault;
 
-  bool null() override { return Put({}); }
-  bool boolean(bool value) override { return Put({.kind = JsonTree::Kind::kBool, .truth = value}); }
+  bool null() override { return Put(JsonTree{}); }
+  bool boolean(bool value) override {
+    JsonTree tree(JsonTree::Kind::kBool);
+    tree.truth = value;
+    return Put(std::move(tree));
+  }
   bool number_integer(number_integer_t value) override { return Number(std::to_string(value)); }
   bool number_unsigned(number_unsigned_t value) override { return Number(std::to_string(value)); }
   bool number_float(number_float_t, const string_t& text) override { return Number(text); }
-  bool string(string_t& value) override { return Put({.kind = JsonTree::Kind::kString, .text = std::move(value)}); }
+  bool string(string_t& value) override { return Put(JsonTree(JsonTree::Kind::kString, std::move(value))); }
   bool binary(binary_t&) override { return false; }
   bool start_object(std::size_t) override { return Open(JsonTree::Kind::kObject); }
   bool start_array(std::size_t) override { return Open(JsonTree::Kind::kArray); }
@@ -44,7 +48,7 @@ class TreeReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  bool Number(std::string text) { return Put({.kind = JsonTree::Kind::kNumber, .text = std::move(text)}); }
+  bool Number(std::string text) { return Put(JsonTree(JsonTree::Kind::kNumber, std::move(text))); }
   bool Put(JsonTree value) {
     if (open_.empty()) {
       root = std::move(value);
@@ -60,7 +64,7 @@ class TreeReader : public nlohmann::json_sax<nlohmann::json> {
       fault = "nested deeper than " + std::to_string(kMaxSchemaDepth);
       return false;
     }
-    open_.push_back({.kind = kind});
+    open_.emplace_back(kind);
     keys_.emplace_back();
     return true;
   }
@@ -76,6 +80,13 @@ class TreeReader : public nlohmann::json_sax<nlohmann::json> {
 };
 
 }  // namespace
+
+JsonTree::JsonTree(Kind kind, std::string text) : kind(kind), text(std::move(text)) {}
+JsonTree::JsonTree(const JsonTree&) = default;
+JsonTree::JsonTree(JsonTree&&) noexcept = default;
+JsonTree& JsonTree::operator=(const JsonTree&) = default;
+JsonTree& JsonTree::operator=(JsonTree&&) noexcept = default;
+JsonTree::~JsonTree() = default;
 
 const JsonTree* JsonTree::Find(std::string_view name) const {
   const auto at = std::lower_bound(members.begin(), members.end(), name,

@@ -18,11 +18,19 @@ inline constexpr int kMaxSchemaDepth = 200;
 struct JsonTree {
   enum class Kind : uint8_t { kNull, kBool, kNumber, kString, kArray, kObject };
 
-  Kind kind = Kind::kNull;
+  // Not inline: members are of a type that is not complete before the end.
+  explicit JsonTree(Kind kind = Kind::kNull, std::string text = "");
+  JsonTree(const JsonTree&);
+  JsonTree(JsonTree&&) noexcept;
+  JsonTree& operator=(const JsonTree&);
+  JsonTree& operator=(JsonTree&&) noexcept;
+  ~JsonTree();
+
+  Kind kind;
   bool truth = false;
-  std::string text = {};  // of a string (UTF-8) or a number (as written)
-  std::vector<JsonTree> items = {};
-  std::vector<std::pair<std::string, JsonTree>> members = {};  // by name (bytes); of equal names the last one
+  std::string text;  // of a string (UTF-8) or a number (as written)
+  std::vector<JsonTree> items;
+  std::vector<std::pair<std::string, JsonTree>> members;  // by name (bytes); of equal names the last one
 
   bool IsObject() const { return kind == Kind::kObject; }
   bool IsArray() const { return kind == Kind::kArray; }

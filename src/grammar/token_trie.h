@@ -44,7 +44,7 @@ class TokenTrie {
   // others leave them.
   class Base {
    public:
-    static constexpr int32_t kMaxChars = 32;
+    static constexpr int32_t kMaxChars = 16;
     struct Place {
       int32_t node;
       int32_t chars;  // before it

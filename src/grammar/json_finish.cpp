@@ -225,7 +225,8 @@ void Expander::FinishObject(const Gathered& g, std::vector<Form>& forms) {
   std::vector<bool> allowed;
   for (auto& [name, literals] : named) {
     for (const auto& rules : name_rules) {
-      const bool fits = std::any_of(rules.begin(), rules.end(), [&](const TextRule* r) { return r->Contains(name); });
+      const bool fits =
+          std::any_of(rules.begin(), rules.end(), [&known = name](const TextRule* r) { return r->Contains(known); });
       if (!fits) literals.push_back(Fulfilled(SchemaSource::kFalseNode));
     }
     rule.names.push_back(name);

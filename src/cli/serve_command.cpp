@@ -25,7 +25,7 @@
 namespace fathom::cli {
 namespace {
 
-void Warn(const std::string& text) { std::fprintf(stderr, "fathom: warning: %s\n", text.c_str()); }
+void WarnServing(const std::string& text) { std::fprintf(stderr, "fathom: warning: %s\n", text.c_str()); }
 
 bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host == "[::1]" || host.rfind("127.", 0) == 0;
@@ -76,7 +76,7 @@ class Serve {
     if (setup_.models.empty() && f_.model.model.empty()) throw CLI::RequiredError("MODEL");
     key_stamp_ = StampOf(f_.api_key_file);
     keys_.Set(ReadKeys(f_));
-    server::UsageLedger usage({.path = f_.usage_db, .warn = Warn});
+    server::UsageLedger usage({.path = f_.usage_db, .warn = WarnServing});
     std::unique_ptr<server::AccessLog> log;
     if (!f_.no_log) log = std::make_unique<server::AccessLog>(f_.log_file);
     std::unique_ptr<server::RequestTrace> trace;
@@ -116,7 +116,7 @@ class Serve {
     auto store = std::make_unique<cache::DiskStore>(
         cache::DiskStoreOptions{.directory = f_.disk_cache,
                                 .limit_bytes = static_cast<int64_t>(f_.disk_cache_gib * kGib),
-                                .warn = [](const Error& e) { Warn(fmt::format("disk cache: {}", e.what())); }});
+                                .warn = [](const Error& e) { WarnServing(fmt::format("disk cache: {}", e.what())); }});
     const cache::StoreStats s = store->stats();
     if (s.writable) {
       Print(fmt::format("cache on disk: {} blocks, {} of {} in {}\n", s.blocks, io::HumanBytes(s.bytes),
@@ -181,7 +181,7 @@ class Serve {
       keys_.Set(keys);
       Print(fmt::format("keys: {} read again\n", keys.size()));
     } catch (const Error& e) {
-      Warn(fmt::format("the keys stay as they were: {}", e.what()));
+      WarnServing(fmt::format("the keys stay as they were: {}", e.what()));
     }
   }
 
@@ -201,19 +201,19 @@ class Serve {
       };
       for (const std::string& name : names) {
         if (kAtOnce.count(name) == 0 && of(setup_.values, name) != of(fresh.values, name))
-          Warn(fmt::format("{} has changed in {}: that needs a restart", name.substr(name.rfind('-', 1) + 1),
-                           f_.config_file));
+          WarnServing(fmt::format("{} has changed in {}: that needs a restart", name.substr(name.rfind('-', 1) + 1),
+                                  f_.config_file));
       }
       if (fresh.models.size() != setup_.models.size())
-        Warn(fmt::format("[[models]] has changed in {}: that needs a restart", f_.config_file));
+        WarnServing(fmt::format("[[models]] has changed in {}: that needs a restart", f_.config_file));
       f_.api_keys = fresh.flags.api_keys;
       f_.api_key_file = fresh.flags.api_key_file;
       f_.admin_keys = fresh.flags.admin_keys;
       f_.drain_seconds = fresh.flags.drain_seconds;
     } catch (const CLI::Error& e) {
-      Warn(fmt::format("the options stay as they were: {}", e.what()));
+      WarnServing(fmt::format("the options stay as they were: {}", e.what()));
     } catch (const Error& e) {
-      Warn(fmt::format("the options stay as they were: {}", e.what()));
+      WarnServing(fmt::format("the options stay as they were: {}", e.what()));
     }
     ReloadKeys();
   }
@@ -229,7 +229,7 @@ class Serve {
     const std::string url = fmt::format("{}://{}:{}", f_.tls_cert.empty() ? "http" : "https", host, port);
     Print(fmt::format("serving at {} (API under {}/v1)\n", url, url));
     if (!IsLoopback(f_.host) && !keys_.required())
-      Warn(fmt::format("--host {} without --api-key: whoever reaches this port can use the model", f_.host));
+      WarnServing(fmt::format("--host {} without --api-key: whoever reaches this port can use the model", f_.host));
   }
 
   void Drain(server::ModelHub& hub, net::HttpServer& http) const {

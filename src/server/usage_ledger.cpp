@@ -13,18 +13,18 @@
 namespace fathom::server {
 namespace {
 
-constexpr int kBusyMilliseconds = 2000;  // while a reader, or a copy, holds the file
+constexpr int kBusyMilliseconds = 2000;      // while a reader, or a copy, holds the file
 constexpr size_t kMaxRowsWaiting = 100'000;  // sums in memory, where the file cannot be written
 
-const char* const kSchema =
+const char* const kUsageSchema =
     "CREATE TABLE IF NOT EXISTS usage (day TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,"
     " requests INTEGER NOT NULL, errors INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,"
     " cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, PRIMARY KEY (day, key, model)) WITHOUT ROWID";
-const char* const kUpsert =
+const char* const kUsageUpsert =
     "INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (day, key, model) DO UPDATE SET"
     " requests = requests + ?4, errors = errors + ?5, prompt_tokens = prompt_tokens + ?6,"
     " cached_tokens = cached_tokens + ?7, completion_tokens = completion_tokens + ?8";
-const char* const kSelect =
+const char* const kUsageSelect =
     "SELECT day, key, model, requests, errors, prompt_tokens, cached_tokens, completion_tokens FROM usage"
     " WHERE day >= ?1 ORDER BY day, key, model";
 
@@ -76,12 +76,12 @@ struct UsageLedger::Database {
   void Prepare() const {
     Execute("PRAGMA journal_mode = WAL");
     Execute("PRAGMA synchronous = NORMAL");
-    Execute(kSchema);
+    Execute(kUsageSchema);
   }
   void Write(const std::map<std::tuple<std::string, std::string, std::string>, UsageSums>& rows) const {
     Execute("BEGIN IMMEDIATE");
     try {
-      Statement upsert(*this, kUpsert);
+      Statement upsert(*this, kUsageUpsert);
       for (const auto& [key, s] : rows) {
         upsert.Bind(1, std::get<0>(key));
         upsert.Bind(2, std::get<1>(key));
@@ -221,7 +221,7 @@ std::vector<UsageRow> ReadUsage(const std::string& path, const std::string& from
   // Opened for writing, because a reader of a file in write-ahead mode may have to recover it; never created.
   std::vector<UsageRow> rows;
   const UsageLedger::Database database(path, SQLITE_OPEN_READWRITE);
-  UsageLedger::Database::Statement select(database, kSelect);
+  UsageLedger::Database::Statement select(database, kUsageSelect);
   select.Bind(1, from);
   while (select.Step("read")) {
     UsageSums sums;

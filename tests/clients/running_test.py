@@ -88,7 +88,7 @@ class Running(unittest.TestCase):
 
     def test_bad_starts_are_explained(self):
         with Server("--no-log") as server:
-            cases = ((["--port", str(server.port)], str(server.port)), (["--ctx-size", "99999"], "1024"),
+            cases = ((["--port", str(server.port)], str(server.port)), (["--ctx-size", "99999"], "max_position_embeddings"),
                      (["--tls-cert", "/nonexistent.pem", "--tls-key", "/nonexistent.pem"], "nonexistent"),
                      (["--template", "no-such"], "no-such"), (["--host", "no.such.host.invalid"], "no.such.host"))
             for options, word in cases:

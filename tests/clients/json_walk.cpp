@@ -22,10 +22,10 @@ bool Walk(Machine& machine, std::mt19937& random, std::string& text) {
     const auto live = [&](char byte) { return machine.Next(state, static_cast<uint8_t>(byte)) != Machine::kDead; };
     std::string bytes;
     if (live('\\') && live('"') && (ending || random() % 8 == 0)) {
-      bytes = "\"";
+      bytes.assign(1, '"');
     } else if (ending) {
       for (const char byte : std::string("}],")) {
-        if (bytes.empty() && live(byte) && !live('\\')) bytes = byte;
+        if (bytes.empty() && live(byte) && !live('\\')) bytes.assign(1, byte);
       }
     }
     if (bytes.empty()) {

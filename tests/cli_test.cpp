@@ -60,7 +60,7 @@ void ExpectSays(const Ran& r, int code, std::initializer_list<const char*> parts
 
 TEST(Cli, EvalBitsPerByte) {
   const Scratch dir;
-  std::ifstream held(std::string(kModel) + "/heldout.jsonl");
+  std::ifstream held(FATHOM_SOURCE_DIR "/configs/runs/text/heldout.jsonl");
   std::ofstream some(dir / "some.jsonl");
   std::string line;
   for (int i = 0; i < 3 && std::getline(held, line); ++i) some << line << "\n";
@@ -69,11 +69,11 @@ TEST(Cli, EvalBitsPerByte) {
   ASSERT_EQ(r.code, 0) << r.out;
   const nlohmann::json all = nlohmann::json::parse(r.out)["all"];
   EXPECT_EQ(all["documents"], 3);
-  // Of the whole file the model's README says 1.434 (children's books, as these are).
-  EXPECT_NEAR(all["bits_per_byte"].get<double>(), 1.434, 0.1);
+  // Of the whole file the model's README says 1.419 (children's books, as these are).
+  EXPECT_NEAR(all["bits_per_byte"].get<double>(), 1.419, 0.1);
   EXPECT_NEAR(all["bits_per_byte"].get<double>() * all["bytes"].get<double>() * std::log(2.0),
               all["nats_per_token"].get<double>() * all["tokens"].get<double>(), 1e-6 * all["bytes"].get<double>());
-  EXPECT_NEAR(all["mtp_agreement"].get<double>(), 0.695, 0.1);
+  EXPECT_NEAR(all["mtp_agreement"].get<double>(), 0.641, 0.1);
   std::ofstream(dir / "bad.jsonl") << "{\"x\": 1}\n";
   ExpectSays(Fathom(std::string("eval bpb ") + kModel + " " + (dir / "bad.jsonl")), 1,
              {"line 1", "text", "--text-key"});
@@ -103,11 +103,11 @@ TEST(Cli, GenerateTextAndStop) {
   const std::string base =
       std::string("generate ") + kModel + " -p 'Once upon a time there was a little girl who' --temperature 0 -n 40 ";
   const Ran all = Fathom(base + "2>/dev/null");
-  ExpectSays(all, 0, {"had been in the house"});
+  ExpectSays(all, 0, {"lived in a small house"});
   const Ran stopped = Fathom(base + "--stop 'house' --json 2>/dev/null");
   const nlohmann::json j = nlohmann::json::parse(stopped.out);
   EXPECT_EQ(j["finish_reason"], "stop");
-  EXPECT_EQ(j["text"], " had been in the ");
+  EXPECT_EQ(j["text"], " lived in a small ");
   const Ran piped = Fathom("generate " + std::string(kModel) + " --temperature 0 -n 40 2>/dev/null");
   EXPECT_EQ(piped.code, 0) << piped.out;  // an empty prompt is bos alone
 }
@@ -230,7 +230,7 @@ TEST(Cli, BadInputIsExplained) {
   const std::string generate = std::string("generate ") + kModel + " ";
   ExpectSays(Fathom("generate /no/such/folder -p x"), 1, {"/no/such/folder"});
   ExpectSays(Fathom(generate + "--ids 5,x,7"), 1, {"--ids", "'x'"});
-  ExpectSays(Fathom(generate + "--ids 5,4096"), 1, {"4096", "0 to 4095"});
+  ExpectSays(Fathom(generate + "--ids 5,6144"), 1, {"6144", "0 to 6143"});
   ExpectSays(Fathom(generate + "--ids 5 --temperature -1"), 1, {"temperature", "-1"});
   ExpectSays(Fathom(generate + "--ids 5 --top-p 0"), 1, {"top_p"});
   ExpectSays(Fathom(generate + "--ids 5 --compute f64"), 1, {"f64", "bf16"});

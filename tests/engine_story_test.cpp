@@ -276,10 +276,10 @@ TEST_F(EngineTest, CancelledAndRefusedRequestsLeaveNothing) {
   };
   refused([](Request& r) { r.prompt.clear(); });
   refused([](Request& r) { r.prompt.assign(401, 5); });
-  refused([](Request& r) { r.prompt[0] = 4096; });
+  refused([](Request& r) { r.prompt[0] = 6144; });
   refused([](Request& r) { r.prompt[0] = -1; });
   refused([](Request& r) { r.sampling.top_p = 0; });
-  refused([](Request& r) { r.sampling.logit_bias = {{4096, 1.0f}}; });
+  refused([](Request& r) { r.sampling.logit_bias = {{6144, 1.0f}}; });
   ExpectIdle(engine);
 }
 

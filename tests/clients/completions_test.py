@@ -170,8 +170,8 @@ class Completions(ClientCase):
         self.assertEqual(self.complete(max_tokens=3, logit_bias={str(token): 100}).choices[0].text, " little" * 3)
 
     def test_context_overflow_ends_with_length(self):
-        # The model has 1024 positions: what is asked for does not fit behind the prompt.
-        answer = self.complete(prompt=[0] + [300] * 999, max_tokens=24, extra_body={"ignore_eos": True})
+        # The model has 2048 positions: what is asked for does not fit behind the prompt.
+        answer = self.complete(prompt=[0] + [300] * 2023, max_tokens=24, extra_body={"ignore_eos": True})
         self.assertEqual((answer.usage.completion_tokens, answer.choices[0].finish_reason), (24, "length"))
 
     def test_unicode_survives(self):
@@ -184,7 +184,7 @@ class Completions(ClientCase):
         status, answer = self.server.post("/tokenize", {"prompt": text})
         self.assertEqual(status, 200, answer)
         self.assertEqual(answer["count"], len(answer["tokens"]))
-        self.assertEqual(answer["max_model_len"], 1024)
+        self.assertEqual(answer["max_model_len"], 2048)
         self.assertEqual(answer["tokens"][0], 0)
         self.assertEqual(answer["tokens"][1:], self.ids(text))
         status, back = self.server.post("/detokenize", {"tokens": self.ids(text)})

@@ -84,11 +84,11 @@ class Errors(ClientCase):
 
     def test_prompt_longer_than_the_context(self):
         for call, options in ((self.chat, {"messages": [{"role": "user", "content": "and so on " * 2000}]}),
-                              (self.complete, {"prompt": [300] * 1025})):
+                              (self.complete, {"prompt": [300] * 2049})):
             with self.assertRaises(openai.BadRequestError) as caught:
                 call(max_tokens=1, **options)
             self.assertEqual(caught.exception.code, "context_length_exceeded")
-            self.assertIn("1024", caught.exception.body["message"])
+            self.assertIn("2048", caught.exception.body["message"])
 
     def test_unknown_model(self):
         with self.assertRaises(openai.NotFoundError) as caught:

@@ -104,7 +104,7 @@ class Messages(ClientCase):
         self.refused(400, "invalid_request_error", "max_tokens", max_tokens=0)
         self.refused(400, "invalid_request_error", "messages[0].content[0].type",
                      messages=[{"role": "user", "content": image}])
-        self.refused(400, "invalid_request_error", "1024", messages=[{"role": "user", "content": "and so on " * 2000}])
+        self.refused(400, "invalid_request_error", "2048", messages=[{"role": "user", "content": "and so on " * 2000}])
         self.refused(400, "invalid_request_error", "mcp_servers", extra_body={"mcp_servers": [{"type": "url"}]})
         with self.assertRaises(anthropic.AuthenticationError):
             self.make_anthropic(key="wrong").messages.create(model=self.model, messages=MESSAGES, max_tokens=1)

@@ -157,7 +157,7 @@ def main():
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--positions", type=int, default=1024, help="of the model's context")
+    parser.add_argument("--positions", type=int, default=2048, help="of the model's context")
     parser.add_argument("--sanitized", action="store_true", help="the program's freed memory is held back: do not judge growth")
     parser.add_argument("--server-options", default="--max-running 16 --max-waiting 64 --cache-tokens 2048 --batch-invariant",
                         help="of fathom serve; by default a cache so small that requests are preempted, and answers that "

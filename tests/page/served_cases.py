@@ -86,7 +86,7 @@ class Served(PageTest):
         stats = self.page.text(".tools .stats")
         for words in ("60 tokens", "tokens/s", "first after", "prompt "):
             self.assertIn(words, stats)
-        self.assertIn("of 1,024 tokens of context", self.page.text("#status"))
+        self.assertIn("of 2,048 tokens of context", self.page.text("#status"))
         self.press("Write this passage again", ".tools")
         self.idle(60)
         self.assertEqual(self.page.text(".tools .branches"), "2/2")

@@ -1,5 +1,5 @@
-// The model that ships: its own goldens (models/fathom-16m/golden.json says what each tensor means), in float32 from the
-// stored weights.
+// The model that ships: its own goldens (models/fathom-16m/golden.json says what each tensor means), in float32 from
+// the stored weights.
 #include <gtest/gtest.h>
 
 #include <algorithm>

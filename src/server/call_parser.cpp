@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kCallBlanks = " \t\r\n";
 constexpr size_t kMaxName = 64;
+constexpr std::string_view kCutCharacter = "\xEF\xBF\xBD";  // U+FFFD: the answer ended within a character
 
 bool Begins(std::string_view text, std::string_view mark) {
   const size_t n = std::min(text.size(), mark.size());
@@ -73,7 +74,8 @@ bool CallParser::StepName(std::vector<CallDelta>& calls) {
   if (std::find(options_.names.begin(), options_.names.end(), name) == options_.names.end()) return false;
   waiting_.erase(0, at + marks_->before_arguments.size());
   opened_.clear();
-  calls.push_back({.index = count_++, .id = fmt::format("call_{:016x}{:016x}", RandomU64(), RandomU64()), .name = std::move(name)});
+  calls.push_back(
+      {.index = count_++, .id = fmt::format("call_{:016x}{:016x}", RandomU64(), RandomU64()), .name = std::move(name)});
   state_ = State::kArguments;
   return true;
 }
@@ -81,8 +83,10 @@ bool CallParser::StepName(std::vector<CallDelta>& calls) {
 // False: nothing more can be done with what waits.
 bool CallParser::Step(std::string& content, std::vector<CallDelta>& calls) {
   const auto may_become = [&](std::string_view mark) {
-    const size_t blanks = std::min(waiting_.find_first_not_of(kCallBlanks), waiting_.size());
-    return Begins(std::string_view(waiting_).substr(blanks), mark);
+    std::string_view rest = waiting_;
+    rest.remove_prefix(std::min(rest.find_first_not_of(kCallBlanks), rest.size()));
+    if (rest.ends_with(kCutCharacter)) rest.remove_suffix(kCutCharacter.size());
+    return Begins(rest, mark);
   };
   switch (state_) {
     case State::kContent: {

@@ -232,6 +232,10 @@ TEST(CallParser, WhatIsNoCallIsContent) {
   ASSERT_EQ(cut.calls.size(), 1u);
   EXPECT_EQ(cut.calls[0].arguments, "{\"a\": 1<｜to");
   EXPECT_FALSE(cut.complete);
+  // Or within a character of the mark behind the list.
+  const Parsed within = Parse(ToolFormat::kV31, begin + good + all.substr(0, 1) + "\xEF\xBF\xBD", 3);
+  EXPECT_EQ(within.calls.size(), 1u);
+  EXPECT_EQ(within.content, "");
   // Without a format nothing is looked for.
   EXPECT_EQ(Parse(ToolFormat::kNone, begin + good, 4).content, begin + good);
 }

@@ -188,6 +188,7 @@ class Operator(unittest.TestCase):
                 pass
             server.process.terminate()
             thread.join()
+            self.assertEqual(server.process.wait(30), 0)
             status, data = answer["whole"]
             choice = json.loads(data)["choices"][0]
             self.assertEqual((status, choice["finish_reason"]), (200, "insufficient_system_resource"))

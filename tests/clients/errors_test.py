@@ -73,10 +73,12 @@ class Errors(ClientCase):
                 with self.subTest(field=field, value=value):
                     self.refused(field, self.complete, extra_body={"max_tokens": 1, field: value})
 
-    def test_what_is_not_built_is_refused_by_name(self):
-        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-        self.refused("tools", self.chat, tools=[tool])
-        self.refused("response_format", self.chat, response_format={"type": "json_object"})
+    def test_what_cannot_be_held_to_is_refused_by_name(self):
+        schema = {"name": "s", "strict": True, "schema": {"type": "array", "uniqueItems": True}}
+        self.refused("response_format", self.chat, response_format={"type": "json_schema", "json_schema": schema})
+        self.refused("response_format", self.chat, extra_body={"response_format": {"type": "xml"}})
+        clash = [{"type": "function", "function": {"name": "f"}}] * 2
+        self.refused("tools", self.chat, tools=clash)
         self.assertTrue(self.chat(max_tokens=1, response_format={"type": "text"}).choices)
 
     def test_a_stream_is_refused_before_it_begins(self):

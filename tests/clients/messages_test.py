@@ -9,6 +9,9 @@ from client_case import ClientCase, MESSAGES, run
 
 KEY = "a-key-of-the-test"
 
+GREEDY = {"extra_body": {"temperature": 0}}  # what newer clients do not name any more
+SNAIL = [{"role": "user", "content": "Tell me a story about a brave snail."}]  # it goes on behind <think>
+
 
 class Messages(ClientCase):
     OPTIONS = ("--template", "v3", "--api-key", KEY)
@@ -26,8 +29,7 @@ class Messages(ClientCase):
         return client
 
     def ask(self, **options):
-        return self.claude.messages.create(**{"model": self.model, "messages": MESSAGES, "temperature": 0, "max_tokens": 16,
-                                              **options})
+        return self.claude.messages.create(**{"model": self.model, "messages": MESSAGES, "max_tokens": 16, **GREEDY, **options})
 
     def test_message(self):
         message = self.ask()
@@ -41,7 +43,7 @@ class Messages(ClientCase):
         counted = self.claude.messages.count_tokens(model=self.model, messages=MESSAGES)
         self.assertEqual(usage.input_tokens + usage.cache_read_input_tokens, counted.input_tokens)
         self.assertEqual(self.make_anthropic("/anthropic").messages.create(
-            model=self.model, messages=MESSAGES, temperature=0, max_tokens=16).content[0].text, block.text)
+            model=self.model, messages=MESSAGES, **GREEDY, max_tokens=16).content[0].text, block.text)
 
     def test_stream_is_the_same_message(self):
         whole = self.ask()
@@ -51,7 +53,7 @@ class Messages(ClientCase):
         self.assertEqual(kinds[-3:], ["content_block_stop", "message_delta", "message_stop"])
         self.assertEqual(set(kinds[2:-3]), {"content_block_delta"})
         self.assertGreater(len(kinds), 10)
-        with self.claude.messages.stream(model=self.model, messages=MESSAGES, temperature=0, max_tokens=16) as stream:
+        with self.claude.messages.stream(model=self.model, messages=MESSAGES, **GREEDY, max_tokens=16) as stream:
             text = "".join(stream.text_stream)
             final = stream.get_final_message()
         self.assertEqual((text, final.content[0].text), (whole.content[0].text,) * 2)
@@ -60,7 +62,7 @@ class Messages(ClientCase):
                          whole.usage.input_tokens + whole.usage.cache_read_input_tokens)
 
     def test_stream_closed_early_frees_its_slot(self):
-        with self.claude.messages.stream(model=self.model, messages=MESSAGES, temperature=0, max_tokens=900) as stream:
+        with self.claude.messages.stream(model=self.model, messages=MESSAGES, **GREEDY, max_tokens=900) as stream:
             next(iter(stream.text_stream))
         self.server.wait_idle()
 
@@ -74,7 +76,7 @@ class Messages(ClientCase):
         stop = whole[len(whole) // 2:][:4]
         for stream in (False, True):
             if stream:
-                with self.claude.messages.stream(model=self.model, messages=MESSAGES, temperature=0, max_tokens=16,
+                with self.claude.messages.stream(model=self.model, messages=MESSAGES, **GREEDY, max_tokens=16,
                                                  stop_sequences=[stop]) as events:
                     message = events.get_final_message()
             else:
@@ -100,7 +102,7 @@ class Messages(ClientCase):
     def test_errors(self):
         image = [{"type": "image", "source": {"type": "url", "url": "http://example.org"}}]
         self.assertIsInstance(self.refused(404, "not_found_error", "no-such", model="no-such-model"), anthropic.NotFoundError)
-        self.refused(400, "invalid_request_error", "temperature", temperature=5)
+        self.refused(400, "invalid_request_error", "temperature", extra_body={"temperature": 5})
         self.refused(400, "invalid_request_error", "max_tokens", max_tokens=0)
         self.refused(400, "invalid_request_error", "messages[0].content[0].type",
                      messages=[{"role": "user", "content": image}])
@@ -124,7 +126,7 @@ class Tools(ClientCase):
     def test_calls_and_their_results(self):
         client = anthropic.Anthropic(base_url=self.server.url, api_key="none", max_retries=0)
         self.addCleanup(client.close)
-        options = {"model": self.model, "messages": MESSAGES, "max_tokens": 200, "temperature": 0, "tools": [WEATHER],
+        options = {"model": self.model, "messages": MESSAGES, "max_tokens": 400, **GREEDY, "tools": [WEATHER],
                    "tool_choice": {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}}
         message = client.messages.create(**options)
         (call,) = message.content
@@ -138,7 +140,7 @@ class Tools(ClientCase):
         self.assertGreater(kinds.count("input_json"), 1)
         history = [*MESSAGES, {"role": "assistant", "content": message.content},
                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "Sunny."}]}]
-        answer = client.messages.create(model=self.model, messages=history, max_tokens=4, temperature=0, tools=[WEATHER])
+        answer = client.messages.create(model=self.model, messages=history, max_tokens=4, **GREEDY, tools=[WEATHER])
         self.assertTrue(answer.content[0].text)
         with self.assertRaises(anthropic.BadRequestError) as caught:
             client.messages.create(**{**options, "tools": [{"type": "web_search_20250305", "name": "web_search"}]})
@@ -151,7 +153,7 @@ class Thinking(ClientCase):
 
     def test_thoughts_are_a_block_of_their_own(self):
         thinking = {"type": "enabled", "budget_tokens": 1024}
-        options = {"model": self.model, "messages": MESSAGES, "max_tokens": 9, "temperature": 0}
+        options = {"model": self.model, "messages": SNAIL, "max_tokens": 9, **GREEDY}
         with anthropic.Anthropic(base_url=self.server.url, api_key="none", max_retries=0) as client:
             self.assertEqual([b.type for b in client.messages.create(**options).content], ["text"])
             whole = client.messages.create(thinking=thinking, **options)
@@ -165,16 +167,16 @@ class Thinking(ClientCase):
         self.assertEqual(whole.usage.output_tokens_details.thinking_tokens, 9)
 
     def test_reasoning_in_the_other_apis(self):
-        response = self.client.responses.create(model=self.model, input="x", temperature=0, max_output_tokens=9,
+        response = self.client.responses.create(model=self.model, input=SNAIL, temperature=0, max_output_tokens=9,
                                                 reasoning={"effort": "low"})
         (item,) = response.output
         self.assertEqual((item.type, item.status), ("reasoning", "incomplete"))
-        events = list(self.client.responses.create(model=self.model, input="x", temperature=0, max_output_tokens=9,
+        events = list(self.client.responses.create(model=self.model, input=SNAIL, temperature=0, max_output_tokens=9,
                                                    reasoning={"effort": "low"}, stream=True))
         text = "".join(e.delta for e in events if e.type == "response.reasoning_text.delta")
         self.assertEqual(text, item.content[0].text)
         status, answer = self.server.post("/beta/chat/completions", {"temperature": 0, "max_tokens": 9, "messages": [
-            *MESSAGES, {"role": "assistant", "prefix": True, "content": "", "reasoning_content": "Once upon"}]})
+            *SNAIL, {"role": "assistant", "prefix": True, "content": "", "reasoning_content": "Once upon"}]})
         self.assertEqual(status, 200, answer)
         self.assertEqual(answer["choices"][0]["message"]["content"], "")
         self.assertTrue(answer["choices"][0]["message"]["reasoning_content"])

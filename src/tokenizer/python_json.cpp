@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
+
+#include "jinja/text.h"
 
 namespace fathom::tokenizer {
 namespace {
@@ -14,65 +14,6 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxValueDepth = 200;
-
-std::string Quote(std::string_view s) {
-  std::string out = "\"";
-  for (const char c : s) {
-    switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\b':
-        out += "\\b";
-        break;
-      case '\f':
-        out += "\\f";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", static_cast<int>(c));
-        } else {
-          out += c;
-        }
-    }
-  }
-  return out + '"';
-}
-
-// repr() of a float: the shortest digits that read back the same; scientific below 1e-4 and from 1e16 on.
-std::string Float(double v) {
-  char buffer[40];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, v, std::chars_format::scientific).ptr;  // -d.ddde+XX
-  std::string_view s(buffer, static_cast<size_t>(end - buffer));
-  std::string sign;
-  if (s.front() == '-') sign = "-", s.remove_prefix(1);
-  const size_t e = s.find('e');
-  std::string digits(s.substr(0, e));
-  if (digits.size() > 1) digits.erase(1, 1);  // the point
-  int exponent = 0;
-  std::from_chars(s.data() + e + (s[e + 1] == '+' ? 2 : 1), s.data() + s.size(), exponent);
-  if (exponent < -4 || exponent >= 16) {
-    std::string out = sign + digits.substr(0, 1);
-    if (digits.size() > 1) out += "." + digits.substr(1);
-    return out + fmt::format("e{}{:02}", exponent < 0 ? '-' : '+', std::abs(exponent));
-  }
-  if (exponent < 0) return sign + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
-  const auto whole = static_cast<size_t>(exponent) + 1;
-  if (digits.size() <= whole) return sign + digits + std::string(whole - digits.size(), '0') + ".0";
-  return sign + digits.substr(0, whole) + "." + digits.substr(whole);
-}
 
 // Values become text as they end; an open container keeps the text of its members.
 class Printer : public nlohmann::json_sax<json> {
@@ -83,14 +24,14 @@ class Printer : public nlohmann::json_sax<json> {
   bool number_unsigned(number_unsigned_t v) override { return Add(std::to_string(v)); }
   bool number_float(number_float_t v, const string_t& written) override {
     const bool integer = written.find_first_of(".eE") == std::string::npos;  // too large for 64 bits
-    return Add(integer ? written : Float(v));
+    return Add(integer ? written : jinja::FloatText(v));
   }
-  bool string(string_t& v) override { return Add(Quote(v)); }
+  bool string(string_t& v) override { return Add(jinja::QuoteJson(v)); }
   bool binary(binary_t&) override { return false; }
   bool start_object(size_t) override { return Open(true); }
   bool start_array(size_t) override { return Open(false); }
   bool key(string_t& v) override {
-    open_.back().key = Quote(v);
+    open_.back().key = jinja::QuoteJson(v);
     return true;
   }
   bool end_object() override { return Close('{', '}'); }

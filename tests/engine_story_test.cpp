@@ -160,7 +160,7 @@ TEST_F(EngineTest, DraftsBeginAnewBehindAGap) {
 
 TEST_F(EngineTest, InvariantModeGivesTheSameBits) {
 #ifdef __SANITIZE_ADDRESS__
-  const std::vector<Request> requests = Random(5, 7, 70, 150, 40);  // sanitizers take twelve times the time
+  const std::vector<Request> requests = Random(6, 9, 70, 190, 40);  // sanitizers take twelve times the time
 #else
   const std::vector<Request> requests = Random(8, 7, 70, 150, 90);
 #endif

@@ -187,7 +187,7 @@ class Serve {
 
   // SIGHUP. What cannot change while the program runs is named.
   void Reload(server::AccessLog* log, server::UsageLedger& usage) {
-    static const std::set<std::string> kAtOnce = {"--api-key", "--api-key-file", "--admin-key", "--drain-seconds"};
+    static const std::set<std::string> at_once = {"--api-key", "--api-key-file", "--admin-key", "--drain-seconds"};
     if (log) log->Reopen();
     usage.Reopen();
     try {
@@ -200,7 +200,7 @@ class Serve {
         return it == all.end() ? std::vector<std::string>() : it->second;
       };
       for (const std::string& name : names) {
-        if (kAtOnce.count(name) == 0 && of(setup_.values, name) != of(fresh.values, name))
+        if (at_once.count(name) == 0 && of(setup_.values, name) != of(fresh.values, name))
           WarnServing(fmt::format("{} has changed in {}: that needs a restart", name.substr(name.rfind('-', 1) + 1),
                                   f_.config_file));
       }

@@ -38,7 +38,7 @@ class CharMachine {
  private:
   struct Place {
     int32_t node, stack;
-    auto operator<=>(const Place&) const = default;
+    auto operator<=>(const Place&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 sees a 0 in it
   };
   struct Config {
     std::vector<Place> places;  // ascending; of nodes with edges that read a character

@@ -56,7 +56,7 @@ class Expander {
   struct Atom {
     Literal literal;
     int32_t condition = -1;
-    auto operator<=>(const Atom&) const = default;
+    auto operator<=>(const Atom&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 sees a 0 in it
   };
   struct Option {
     std::vector<Atom> atoms = {};

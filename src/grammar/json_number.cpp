@@ -13,8 +13,8 @@ constexpr size_t kMaxPlainDigits = 200;
 
 // Rounded down; beyond it JSON's readers fail or read an infinity.
 const Decimal& LargestDouble() {
-  static const Decimal kLargest = Decimal::Of(false, "1797", 305);
-  return kLargest;
+  static const Decimal largest = Decimal::Of(false, "1797", 305);
+  return largest;
 }
 
 int SlotOf(uint8_t byte) {

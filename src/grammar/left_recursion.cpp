@@ -33,7 +33,7 @@ std::vector<Node> ElementsOf(Node node) {
 
 class LeftCalls {
  public:
-  explicit LeftCalls(const Rules& rules) : rules_(rules), nullable_(rules.rules.size(), false) {
+  explicit LeftCalls(const Rules& rules) : nullable_(rules.rules.size(), false) {
     for (bool changed = true; changed;) {
       changed = false;
       for (size_t r = 0; r < nullable_.size(); ++r) {
@@ -115,7 +115,6 @@ class LeftCalls {
     }
   }
 
-  const Rules& rules_;
   std::vector<bool> nullable_;
   std::vector<std::vector<int32_t>> calls_;
 };

@@ -189,11 +189,12 @@ void ModelHub::Dispatch(net::HttpRequest request, std::shared_ptr<net::Exchange>
       ++parked_;
       entry->parked.push_back({std::move(request), std::move(exchange)});
       Want(*entry);
+      return;
     }
   } catch (const ApiError& e) {
     return Refuse(request, std::move(exchange), e);
   }
-  if (api) api->Handle(std::move(request), std::make_shared<Lease>(*this, *entry, std::move(exchange)));
+  api->Handle(std::move(request), std::make_shared<Lease>(*this, *entry, std::move(exchange)));
 }
 
 void ModelHub::Release(Entry& entry) {

@@ -33,7 +33,13 @@ const char* const kUsageSelect =
 // A connection to the file; every call throws Error where SQLite does not say that all is well.
 struct UsageLedger::Database {
   Database(const std::string& file, int flags) : path(file) {
-    Check(sqlite3_open_v2(path.c_str(), &handle, flags, nullptr), "open");
+    const int code = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
+    try {
+      Check(code, "open");
+    } catch (const Error&) {
+      sqlite3_close_v2(handle);  // there is one even so
+      throw;
+    }
     sqlite3_busy_timeout(handle, kBusyMilliseconds);
   }
   ~Database() { sqlite3_close_v2(handle); }

@@ -110,6 +110,8 @@ class Serve {
   }
 
  private:
+  std::string CorsOrigin() const { return f_.cors_origin == "none" ? "" : f_.cors_origin; }
+
   std::unique_ptr<cache::DiskStore> OpenStore() const {
     if (f_.disk_cache.empty()) return nullptr;
     constexpr double kGib = 1 << 30;
@@ -143,7 +145,7 @@ class Serve {
           .keys = keys_,
           .usage = &usage,
           .trace = trace,
-          .cors_origin = f_.cors_origin == "none" ? "" : f_.cors_origin,
+          .cors_origin = CorsOrigin(),
           .version = FATHOM_VERSION,
           .page = !f_.no_page,
           .heartbeat = {.quiet_seconds = f_.keep_alive_seconds, .wait_seconds = f_.wait_seconds},
@@ -166,7 +168,7 @@ class Serve {
     return {.memory_bytes = static_cast<int64_t>(f_.memory_limit * kGib),
             .max_waiting = static_cast<size_t>(f_.max_parked),
             .wait_seconds = f_.load_wait_seconds,
-            .cors_origin = f_.cors_origin == "none" ? "" : f_.cors_origin,
+            .cors_origin = CorsOrigin(),
             .version = FATHOM_VERSION,
             .page = !f_.no_page,
             .keys = keys_,

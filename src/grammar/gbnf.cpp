@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "grammar/left_recursion.h"
+#include "grammar/text_cursor.h"
 #include "grammar/utf8_machine.h"
 #include "tokenizer/unicode.h"
 
@@ -21,9 +22,9 @@ bool IsNameChar(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
 }
 
-class GbnfParser {
+class GbnfParser : private TextCursor {
  public:
-  explicit GbnfParser(std::string_view text) : text_(text) {}
+  explicit GbnfParser(std::string_view text) : TextCursor(text) {}
 
   GbnfGrammar Parse() {
     RuleOf(kRoot);
@@ -51,13 +52,6 @@ class GbnfParser {
                 expected, "docs/structured-output.md has the syntax");
   }
 
-  bool AtEnd() const { return at_ >= text_.size(); }
-  char Peek(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
-  bool Take(std::string_view what) {
-    if (text_.substr(at_, what.size()) != what) return false;
-    at_ += what.size();
-    return true;
-  }
   void SkipSpace(bool lines) {
     while (!AtEnd()) {
       const char c = Peek();
@@ -163,10 +157,7 @@ class GbnfParser {
     Take("{");
     const auto number = [&](int64_t none) {
       SkipSpace(false);
-      int64_t n = none;
-      for (; Peek() >= '0' && Peek() <= '9'; ++at_) {
-        n = std::min(std::max<int64_t>(n, 0) * 10 + (Peek() - '0'), kMaxGbnfRepeat + 1);
-      }
+      const int64_t n = TakeNumber(kMaxGbnfRepeat).value_or(none);
       SkipSpace(false);
       return n;
     };
@@ -232,11 +223,7 @@ class GbnfParser {
   }
 
   uint32_t Char() {
-    if (Peek() != '\\') {
-      const tokenizer::CodePoint c = tokenizer::DecodeUtf8(text_.data() + at_);
-      at_ += static_cast<size_t>(c.length);
-      return c.value;
-    }
+    if (Peek() != '\\') return TakeChar();
     ++at_;
     const char c = Peek();
     ++at_;
@@ -270,10 +257,9 @@ class GbnfParser {
   uint32_t HexDigits(int digits) {
     uint64_t value = 0;
     for (int i = 0; i < digits; ++i, ++at_) {
-      const char c = Peek();
-      const bool decimal = c >= '0' && c <= '9', lower = c >= 'a' && c <= 'f', upper = c >= 'A' && c <= 'F';
-      if (!decimal && !lower && !upper) Fail("hexadecimal digits are missing", fmt::format("{} of them", digits));
-      value = value * 16 + static_cast<uint64_t>(decimal ? c - '0' : lower ? c - 'a' + 10 : c - 'A' + 10);
+      const int digit = HexDigit(Peek());
+      if (digit < 0) Fail("hexadecimal digits are missing", fmt::format("{} of them", digits));
+      value = value * 16 + static_cast<uint64_t>(digit);
     }
     if (value > kMaxChar) Fail("a character above 10FFFF");
     return static_cast<uint32_t>(value);
@@ -302,8 +288,6 @@ class GbnfParser {
     return names;
   }
 
-  std::string_view text_;
-  size_t at_ = 0;
   Rules rules_;
   std::unordered_map<std::string, int32_t> ids_;
   std::vector<bool> defined_;

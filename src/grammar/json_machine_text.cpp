@@ -3,6 +3,7 @@
 // that it may become leads to the same: then only the form of the rest is kept, so that plain strings take few states.
 #include <algorithm>
 
+#include "core/hex.h"
 #include "grammar/char_set.h"
 #include "grammar/json_machine.h"
 
@@ -26,13 +27,6 @@ uint64_t Packed(Begun begun, int count, uint32_t value = 0) {
 Begun BegunOf(uint64_t character) { return static_cast<Begun>(character & 15); }
 int CountIn(uint64_t character) { return static_cast<int>(character >> 4 & 15); }
 uint32_t ValueIn(uint64_t character) { return static_cast<uint32_t>(character >> 8); }
-
-int HexOf(uint8_t byte) {
-  if (byte >= '0' && byte <= '9') return byte - '0';
-  if (byte >= 'a' && byte <= 'f') return byte - 'a' + 10;
-  if (byte >= 'A' && byte <= 'F') return byte - 'A' + 10;
-  return -1;
-}
 
 constexpr uint32_t kHighSurrogates = 0xD800, kLowSurrogates = 0xDC00, kBehindSurrogates = 0xE000;
 
@@ -133,7 +127,7 @@ std::optional<JsonMachine::Frame> JsonMachine::InEscape(const Frame& frame, uint
         return std::nullopt;
     }
   }
-  const int digit = HexOf(byte);
+  const int digit = HexDigit(static_cast<char>(byte));
   if (digit < 0) return std::nullopt;
   if (BegunOf(frame.character) == Begun::kAnyHex) {
     after.character = count > 1 ? Packed(Begun::kAnyHex, count - 1) : 0;
@@ -184,7 +178,7 @@ std::optional<JsonMachine::Frame> JsonMachine::BeginHex(const Frame& frame, int 
 std::optional<JsonMachine::Frame> JsonMachine::InLowSurrogate(const Frame& frame, uint8_t byte) {
   const bool any = BegunOf(frame.character) == Begun::kAnyLow;
   const int count = CountIn(frame.character), stage = any ? count : count + 2;
-  const int digit = HexOf(byte);
+  const int digit = HexDigit(static_cast<char>(byte));
   if (stage == 2 ? byte != '\\' : stage == 3 ? byte != 'u' : digit < 0) return std::nullopt;
   if (stage == 4 && digit != 0xD) return std::nullopt;
   if (stage == 5 && digit < 0xC) return std::nullopt;

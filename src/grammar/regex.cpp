@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "grammar/text_cursor.h"
 #include "grammar/utf8_machine.h"
 #include "tokenizer/unicode.h"
 
@@ -16,9 +17,9 @@ constexpr int64_t kMaxRegexRepeat = 100'000;
 
 constexpr std::string_view kTakenHint = "docs/structured-output.md lists what is taken";
 
-class RegexParser {
+class RegexParser : private TextCursor {
  public:
-  explicit RegexParser(std::string_view text) : text_(text) {}
+  explicit RegexParser(std::string_view text) : TextCursor(text) {}
 
   Node Parse() {
     Node node = Alternatives(0);
@@ -38,19 +39,6 @@ class RegexParser {
     if (text_.size() <= kMost) return std::string(text_);
     const size_t begin = at_ > kMost / 2 ? at_ - kMost / 2 : 0;
     return tokenizer::Utf8Lossy(text_.substr(begin, kMost));
-  }
-
-  bool AtEnd() const { return at_ >= text_.size(); }
-  char Peek(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
-  bool Take(std::string_view what) {
-    if (text_.substr(at_, what.size()) != what) return false;
-    at_ += what.size();
-    return true;
-  }
-  uint32_t TakeChar() {
-    const tokenizer::CodePoint c = tokenizer::DecodeUtf8(text_.data() + at_);
-    at_ += static_cast<size_t>(c.length);
-    return c.value;
   }
 
   Node Alternatives(int depth) {
@@ -90,12 +78,12 @@ class RegexParser {
   bool TakeBraces(int64_t* least, int64_t* most) {
     const size_t start = at_;
     if (!Take("{")) return false;
-    const std::optional<int64_t> m = Number();
+    const std::optional<int64_t> m = TakeNumber(kMaxRegexRepeat);
     std::optional<int64_t> n = m;
     bool comma = false;
     if (Take(",")) {
       comma = true;
-      n = Number();
+      n = TakeNumber(kMaxRegexRepeat);
     }
     if (!Take("}") || (!m && !n)) {
       at_ = start;
@@ -108,12 +96,6 @@ class RegexParser {
     }
     if (*most != Node::kUnbounded && *most < *least) Fail("a repetition whose bounds are in the wrong order");
     return true;
-  }
-  std::optional<int64_t> Number() {
-    std::optional<int64_t> n;
-    for (; Peek() >= '0' && Peek() <= '9'; ++at_)
-      n = std::min(n.value_or(0) * 10 + (Peek() - '0'), kMaxRegexRepeat + 1);
-    return n;
   }
 
   Node Atom(int depth) {
@@ -267,13 +249,9 @@ class RegexParser {
     uint32_t value = 0;
     int n = 0;
     for (; digits == 0 || n < digits; ++n, ++at_) {
-      const char c = Peek();
-      const uint32_t digit = c >= '0' && c <= '9'   ? static_cast<uint32_t>(c - '0')
-                             : c >= 'a' && c <= 'f' ? static_cast<uint32_t>(c - 'a' + 10)
-                             : c >= 'A' && c <= 'F' ? static_cast<uint32_t>(c - 'A' + 10)
-                                                    : 16;
-      if (digit == 16) break;
-      value = value * 16 + digit;
+      const int digit = HexDigit(Peek());
+      if (digit < 0) break;
+      value = value * 16 + static_cast<uint32_t>(digit);
       if (value > kMaxChar) Fail("a character above 10FFFF");
     }
     if (n == 0 || n < digits) Fail("hexadecimal digits are missing");
@@ -316,9 +294,6 @@ class RegexParser {
     if (Take("\\-")) return '-';
     return CharEscape();
   }
-
-  std::string_view text_;
-  size_t at_ = 0;
 };
 
 }  // namespace

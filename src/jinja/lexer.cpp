@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/hex.h"
 #include "jinja/text.h"
 
 namespace fathom::jinja {
@@ -206,12 +207,10 @@ class Lexer {
   // Digits of `base` with single underscores between them.
   std::string Digits(int base) {
     std::string out;
-    const auto value = [](char c) {
-      return IsDigit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
-    };
+    const auto is_digit = [&](char c) { return HexDigit(c) >= 0 && HexDigit(c) < base; };
     while (at_ < s_.size()) {
       const size_t skip = s_[at_] == '_' && !out.empty() ? 1 : 0;
-      if (at_ + skip >= s_.size() || value(s_[at_ + skip]) >= base) break;
+      if (at_ + skip >= s_.size() || !is_digit(s_[at_ + skip])) break;
       out += s_[at_ + skip];
       at_ += skip + 1;
     }

@@ -4,16 +4,12 @@
 
 #include <algorithm>
 
+#include "core/hex.h"
+
 namespace fathom::net {
 namespace {
 
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = Lower(c);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
 
 // As the content of a JSON string. Bytes that are not ASCII are not checked for UTF-8: messages are this program's own.
 std::string JsonEscape(std::string_view text) {

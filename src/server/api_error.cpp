@@ -62,6 +62,21 @@ ApiError BadField(std::string param, std::string message, std::string code) {
   return e;
 }
 
+ApiError Refused(int status, std::string message, std::string code, std::string param) {
+  ApiError e = BadField(std::move(param), std::move(message), std::move(code));
+  e.status = status;
+  return e;
+}
+
+ApiError NoKey() { return Refused(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key"); }
+
+ApiError NoSuchModel(std::string_view name, const std::vector<std::string>& there) {
+  return Refused(404,
+                 fmt::format("The model `{}` does not exist here; this server has {}", name.substr(0, 200),
+                             fmt::join(there, ", ")),
+                 "model_not_found", "model");
+}
+
 ApiError QueueFull() {
   return Make(429, "rate_limit_error", "queue_full", "as many requests wait as this server lets wait; try again later",
               1);

@@ -6,6 +6,8 @@
 
 #include <exception>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "net/http.h"
 
@@ -26,6 +28,9 @@ struct ApiError : std::exception {
 };
 
 ApiError BadField(std::string param, std::string message, std::string code = "");
+ApiError Refused(int status, std::string message, std::string code = "", std::string param = "");
+ApiError NoKey();                                                                    // 401
+ApiError NoSuchModel(std::string_view name, const std::vector<std::string>& there);  // 404
 ApiError QueueFull();
 ApiError Draining();
 ApiError Overloaded();                      // it waited too long

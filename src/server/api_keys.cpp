@@ -1,24 +1,18 @@
 #include "server/api_keys.h"
 
 #include <fmt/format.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
+#include "core/hex.h"
 #include "server/api_error.h"
 
 namespace fathom::server {
 namespace {
 
 constexpr double kMinute = 60;
-
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const int letter = c | 0x20;
-  return letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
-}
 
 std::string_view WithoutBlanks(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
@@ -48,13 +42,7 @@ ApiError LimitMet(std::string what, double seconds) {
 
 }  // namespace
 
-KeyDigest Sha256(std::string_view text) {
-  KeyDigest digest;
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
-  return digest;
-}
-
-bool DigestFromHex(std::string_view hex, KeyDigest* out) {
+bool DigestFromHex(std::string_view hex, io::Digest* out) {
   if (hex.size() != 2 * out->size()) return false;
   for (size_t i = 0; i < out->size(); ++i) {
     const int high = HexDigit(hex[2 * i]), low = HexDigit(hex[2 * i + 1]);
@@ -65,7 +53,7 @@ bool DigestFromHex(std::string_view hex, KeyDigest* out) {
 }
 
 KeyEntry KeyOf(std::string_view key, std::string name, bool admin) {
-  return {.name = std::move(name), .digest = Sha256(key), .limits = {}, .admin = admin};
+  return {.name = std::move(name), .digest = io::Sha256(key), .limits = {}, .admin = admin};
 }
 
 std::string DurationText(double seconds) {
@@ -162,7 +150,7 @@ KeyAccount::State KeyAccount::Look(Time now) {
 
 struct ApiKeys::Shared {
   std::mutex mutex;
-  std::map<KeyDigest, std::shared_ptr<KeyAccount>> accounts;
+  std::map<io::Digest, std::shared_ptr<KeyAccount>> accounts;
   const std::shared_ptr<KeyAccount> everybody = std::make_shared<KeyAccount>(
       KeyEntry{.name = "anonymous", .digest = {}, .limits = {}}, std::chrono::steady_clock::now());
 };
@@ -175,7 +163,7 @@ ApiKeys::ApiKeys(const std::vector<std::string>& keys) : shared_(std::make_share
 
 void ApiKeys::Set(const std::vector<KeyEntry>& entries) const {
   const auto now = std::chrono::steady_clock::now();
-  std::map<KeyDigest, std::shared_ptr<KeyAccount>> accounts;
+  std::map<io::Digest, std::shared_ptr<KeyAccount>> accounts;
   const std::scoped_lock lock(shared_->mutex);
   for (const KeyEntry& entry : entries) {
     std::shared_ptr<KeyAccount>& account = accounts[entry.digest];
@@ -208,7 +196,7 @@ std::shared_ptr<KeyAccount> ApiKeys::Find(const net::Headers& headers) const {
   if (key.empty()) key = WithoutBlanks(net::Find(headers, "x-api-key"));
   const bool open = !required();
   if (!key.empty()) {
-    const KeyDigest digest = Sha256(key);
+    const io::Digest digest = io::Sha256(key);
     const std::scoped_lock lock(shared_->mutex);
     const auto it = shared_->accounts.find(digest);
     if (it != shared_->accounts.end()) return it->second;

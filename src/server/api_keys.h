@@ -5,7 +5,6 @@
 // that stays keeps what it has counted; one that is taken away ends when its last request does.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -14,13 +13,12 @@
 #include <string_view>
 #include <vector>
 
+#include "io/digest.h"
 #include "net/http.h"
 
 namespace fathom::server {
 
-using KeyDigest = std::array<uint8_t, 32>;
-KeyDigest Sha256(std::string_view text);
-bool DigestFromHex(std::string_view hex, KeyDigest* out);
+bool DigestFromHex(std::string_view hex, io::Digest* out);
 
 struct KeyLimits {  // 0: none
   int64_t requests_per_minute = 0, tokens_per_minute = 0, concurrent = 0;
@@ -28,7 +26,7 @@ struct KeyLimits {  // 0: none
 
 struct KeyEntry {
   std::string name;  // in reports; unique
-  KeyDigest digest{};
+  io::Digest digest{};
   KeyLimits limits;
   bool admin = false;  // may use /admin
 };

@@ -5,13 +5,13 @@
 #include <algorithm>
 
 #include "server/generation_fields.h"
+#include "tokenizer/unicode.h"
 
 namespace fathom::server {
 namespace {
 
 constexpr std::string_view kCallBlanks = " \t\r\n";
 constexpr size_t kMaxName = 64;
-constexpr std::string_view kCutCharacter = "\xEF\xBF\xBD";  // U+FFFD: the answer ended within a character
 
 bool Begins(std::string_view text, std::string_view mark) {
   const size_t n = std::min(text.size(), mark.size());
@@ -85,7 +85,8 @@ bool CallParser::Step(std::string& content, std::vector<CallDelta>& calls) {
   const auto may_become = [&](std::string_view mark) {
     std::string_view rest = waiting_;
     rest.remove_prefix(std::min(rest.find_first_not_of(kCallBlanks), rest.size()));
-    if (rest.ends_with(kCutCharacter)) rest.remove_suffix(kCutCharacter.size());
+    // The answer may have ended within a character.
+    if (rest.ends_with(tokenizer::kReplacement)) rest.remove_suffix(tokenizer::kReplacement.size());
     return Begins(rest, mark);
   };
   switch (state_) {

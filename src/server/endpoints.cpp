@@ -92,11 +92,9 @@ void Server::Responses(const net::HttpRequest& request, const std::shared_ptr<Ca
 }
 
 void Server::Embeddings(const net::HttpRequest&, const std::shared_ptr<Call>&) {
-  ApiError e = BadField(
-      "", fmt::format("{} writes text; it has no embeddings, and this server no model that has", model_.names.front()),
+  throw Refused(
+      501, fmt::format("{} writes text; it has no embeddings, and this server no model that has", model_.names.front()),
       "not_implemented");
-  e.status = 501;
-  throw e;
 }
 
 // Nothing is charged here: the figure is the operator's, for clients that ask before they begin.

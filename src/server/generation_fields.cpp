@@ -152,12 +152,7 @@ void RefuseUnsupported(const Fields& f, bool tools) {
 void CheckModel(const Fields& f, const ServedModel& model) {
   const std::optional<std::string> name = f.String("model");
   if (!name || name->empty() || model.Answers(*name)) return;
-  ApiError e = BadField("model",
-                        fmt::format("The model `{}` does not exist here; this server has {}", name->substr(0, 200),
-                                    fmt::join(model.names, ", ")),
-                        "model_not_found");
-  e.status = 404;
-  throw e;
+  throw NoSuchModel(*name, model.names);
 }
 
 GenerationFields ReadGeneration(const Fields& f, const ServedModel& model, bool tools) {

@@ -22,12 +22,6 @@ net::HttpResponse AsJson(const OrderedJson& json) {
           .body = json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace)};
 }
 
-ApiError HubError(int status, std::string message, std::string code) {
-  ApiError e = BadField("", std::move(message), std::move(code));
-  e.status = status;
-  return e;
-}
-
 Dialect DialectOf(std::string_view path) {
   if (path.find("/messages") != std::string_view::npos) return Dialect::kAnthropic;
   const auto under = [&](std::string_view prefix) { return path.substr(0, prefix.size()) == prefix; };
@@ -172,18 +166,17 @@ bool ModelHub::AnswerHere(const net::HttpRequest& request, const std::shared_ptr
   }
   const auto call = std::make_shared<Call>(context_, request, exchange, route, DialectOf(path));
   try {
-    if (admin && !options_.keys.has_admin()) throw HubError(404, "no such path: " + path.substr(0, 200), "unknown_url");
-    if (!answer) throw HubError(404, "no such path: " + path.substr(0, 200), "unknown_url");
+    if (admin && !options_.keys.has_admin()) throw Refused(404, "no such path: " + path.substr(0, 200), "unknown_url");
+    if (!answer) throw Refused(404, "no such path: " + path.substr(0, 200), "unknown_url");
     if (request.method == "OPTIONS") {
       call->Send(AnswerPreflight(request, options_.cors_origin));
       return true;
     }
     const std::shared_ptr<KeyAccount> who = options_.keys.Find(request.headers);
     if (path == "/admin/state" && !(who && who->admin()))
-      throw HubError(401, "an admin key is needed: Authorization: Bearer KEY", "invalid_api_key");
-    if (needs_key && !who)
-      throw HubError(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key");
-    if (request.method != "GET") throw HubError(405, fmt::format("{} takes GET only", route), "method_not_allowed");
+      throw Refused(401, "an admin key is needed: Authorization: Bearer KEY", "invalid_api_key");
+    if (needs_key && !who) throw NoKey();
+    if (request.method != "GET") throw Refused(405, fmt::format("{} takes GET only", route), "method_not_allowed");
     call->Send((this->*answer)(request));
   } catch (const ApiError& e) {
     call->Fail(e);
@@ -219,7 +212,7 @@ net::HttpResponse ModelHub::Models(const net::HttpRequest& request) {
     }
   }
   if (!wanted.empty())
-    throw HubError(404, fmt::format("The model `{}` does not exist here", wanted.substr(0, 200)), "model_not_found");
+    throw Refused(404, fmt::format("The model `{}` does not exist here", wanted.substr(0, 200)), "model_not_found");
   return AsJson({{"object", "list"}, {"data", std::move(data)}});
 }
 

@@ -29,7 +29,7 @@ class EntryMaker {
       entry_.name = value;
     } else if (field == "key") {
       if (value.empty()) Fail("key is empty", "");
-      entry_.digest = Sha256(value);
+      entry_.digest = io::Sha256(value);
       ++given_;
     } else if (field == "sha256") {
       if (!DigestFromHex(value, &entry_.digest)) Fail("sha256", "64 hexadecimal digits");
@@ -149,7 +149,7 @@ Result<std::vector<KeyEntry>> ParseKeys(std::string_view text, const std::string
   try {
     std::vector<KeyEntry> entries = toml ? FromToml(text, path) : FromLines(text, path);
     std::set<std::string> names;
-    std::set<KeyDigest> digests;
+    std::set<io::Digest> digests;
     for (const KeyEntry& entry : entries) {
       if (!names.insert(entry.name).second) return Error(fmt::format("{}: two keys are named {}", path, entry.name));
       if (!digests.insert(entry.digest).second)

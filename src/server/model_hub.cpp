@@ -135,12 +135,7 @@ ModelHub::Entry& ModelHub::Choose(const net::HttpRequest& request, std::string_v
     if (request.path.find("/messages") == std::string::npos) {
       std::vector<std::string> names;
       for (const auto& entry : entries_) names.push_back(entry->source.names.front());
-      ApiError e = BadField("model",
-                            fmt::format("The model `{}` does not exist here; this server has {}", name.substr(0, 200),
-                                        fmt::join(names, ", ")),
-                            "model_not_found");
-      e.status = 404;
-      throw e;
+      throw NoSuchModel(name, names);
     }
   }
   if (request.method == "POST") return *entries_.front();
@@ -176,11 +171,7 @@ void ModelHub::Dispatch(net::HttpRequest request, std::shared_ptr<net::Exchange>
       ++entry->leases;
       api = &entry->hosted->api();
     } else {
-      if (!options_.keys.Allows(request.headers)) {
-        ApiError e = BadField("", "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key");
-        e.status = 401;
-        throw e;
-      }
+      if (!options_.keys.Allows(request.headers)) throw NoKey();
       if (draining_ || stop_) throw Draining();
       const double left = options_.retry_seconds - SecondsSince(entry->since);
       if (entry->state == ModelState::kFailed && left > 0)

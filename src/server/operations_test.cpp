@@ -60,9 +60,9 @@ TEST(KeyFile, EveryForm) {
                          .Value();
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0].name, "key-1");
-  EXPECT_EQ(lines[0].digest, Sha256("plain"));
+  EXPECT_EQ(lines[0].digest, io::Sha256("plain"));
   EXPECT_EQ(lines[1].name, "alice");
-  EXPECT_EQ(lines[1].digest, Sha256("secret"));
+  EXPECT_EQ(lines[1].digest, io::Sha256("secret"));
   EXPECT_EQ(lines[1].limits.requests_per_minute, 6);
   EXPECT_EQ(lines[1].limits.tokens_per_minute, 100);
   EXPECT_EQ(lines[1].limits.concurrent, 2);

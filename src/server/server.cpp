@@ -12,14 +12,6 @@ namespace {
 constexpr int kWorkers = 2;
 constexpr size_t kMaxBodiesWaiting = 256;
 
-ApiError Status(int status, std::string message, std::string code = "") {
-  ApiError e = BadField("", std::move(message), std::move(code));
-  e.status = status;
-  return e;
-}
-
-ApiError NoKey() { return Status(401, "a valid API key is needed: Authorization: Bearer KEY", "invalid_api_key"); }
-
 bool IsHeaderSafe(std::string_view value) {
   return std::all_of(value.begin(), value.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
 }
@@ -93,8 +85,8 @@ void Server::Handle(net::HttpRequest request, std::shared_ptr<net::Exchange> exc
     if (!known) {
       // What lies below /v1 is nobody's business without a key.
       if (request.path.rfind("/v1/", 0) == 0 && !keys_.Allows(request.headers)) throw NoKey();
-      throw Status(404, fmt::format("no such path: {} {}", request.method.substr(0, 16), request.path.substr(0, 200)),
-                   "unknown_url");
+      throw Refused(404, fmt::format("no such path: {} {}", request.method.substr(0, 16), request.path.substr(0, 200)),
+                    "unknown_url");
     }
     if (request.method == "OPTIONS") return call->Send(AnswerPreflight(request, options_.cors_origin));
     const std::shared_ptr<KeyAccount> account = route->needs_key ? keys_.Find(request.headers) : nullptr;
@@ -102,7 +94,7 @@ void Server::Handle(net::HttpRequest request, std::shared_ptr<net::Exchange> exc
     call->SetAccount(account);
     if (request.method != route->method) {
       net::HttpResponse response =
-          ErrorResponse(Status(405, fmt::format("{} takes {} only", route->path, route->method), "method_not_allowed"),
+          ErrorResponse(Refused(405, fmt::format("{} takes {} only", route->path, route->method), "method_not_allowed"),
                         route->dialect);
       response.headers.emplace_back("Allow", fmt::format("{}, OPTIONS", route->method));
       return call->Send(std::move(response));

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "depth.h"
 #include "jinja/template.h"
 #include "jinja/text.h"
 
@@ -20,15 +21,6 @@ const ordered_json& Usual() {
     "tools": [{"function": {"name": "f", "parameters": {"type": "object", "items": []}}}], "n": 7, "s": "a b",
     "add_generation_prompt": true, "bos_token": "<s>"})");
   return variables;
-}
-
-bool IsDeep(std::string_view text) {
-  int depth = 0;
-  for (const char c : text) {
-    depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-    if (depth > 200) return true;
-  }
-  return false;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "depth.h"
 #include "tokenizer/model_files.h"
 #include "tokenizer/text_session.h"
 #include "tokenizer/unicode.h"
@@ -18,21 +19,11 @@ const json& Base() {
   return base;
 }
 
-// The depth is bounded by the fuzzer's inputs, but merge_patch and dump recurse.
-bool TooDeep(std::string_view text) {
-  int depth = 0;
-  for (const char c : text) {
-    depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-    if (depth > 200) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
-  if (input.empty() || TooDeep(input)) return 0;
+  if (input.empty() || IsDeep(input)) return 0;
   std::string file(input);
   if (input[0] != '{') {
     const json patch = json::parse(input.substr(1), nullptr, /*allow_exceptions=*/false);

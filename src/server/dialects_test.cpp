@@ -2,29 +2,18 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <functional>
 
 #include "server/chat_reply.h"
 #include "server/completion_reply.h"
 #include "server/messages_request.h"
 #include "server/responses_request.h"
+#include "server/test_error.h"
 #include "server/test_model.h"
 
 namespace fathom::server {
 namespace {
 
 using nlohmann::json;
-
-ApiError Refusal(const std::function<void()>& read) {
-  try {
-    read();
-  } catch (const ApiError& e) {
-    return e;
-  }
-  ApiError none;
-  none.status = 0;
-  return none;
-}
 
 ServedModel ModelWith(const std::string& chat_template) {
   ServedModel m = TestModel();
@@ -62,12 +51,12 @@ TEST(Prefix, TheAnswerGoesOnFromIt) {
   EXPECT_TRUE(ends(PromptOf(v31, BetaChat(v31, thought)), "<｜Assistant｜><think>Well"));
   EXPECT_TRUE(ends(PromptOf(v31, BetaChat(v31, both)), "<think>Well</think>So"));
   EXPECT_EQ(StartOf(v31, BetaChat(v31, both)), ReasoningSplitter::Start::kAnswering);
-  EXPECT_EQ(Refusal([&] { EncodeChat(v3, BetaChat(v3, thought)); }).status, 400);
+  EXPECT_EQ(ErrorOf([&] { EncodeChat(v3, BetaChat(v3, thought)); }).status, 400);
 }
 
 TEST(Prefix, IsTheLastMessageOfTheAssistantUnderBeta) {
   const auto refused = [](const std::string& messages, bool beta) {
-    return Refusal([&] { ReadChat(ParseBody(R"({"messages": )" + messages + "}"), Model(), beta); });
+    return ErrorOf([&] { ReadChat(ParseBody(R"({"messages": )" + messages + "}"), Model(), beta); });
   };
   const std::string user = R"({"role": "user", "content": "x"})";
   const std::string prefix = R"({"role": "assistant", "content": "x", "prefix": true})";
@@ -95,11 +84,11 @@ TEST(Completion, SuffixFillsInTheMiddle) {
   EXPECT_EQ(std::count(ids.begin(), ids.end(), end), 1) << "a name within the suffix is text";
   EXPECT_EQ(ids.back(), end);
   EXPECT_EQ(prompts.front().echo, "def f():");
-  EXPECT_EQ(Refusal([&] {
+  EXPECT_EQ(ErrorOf([&] {
               ReadCompletion(ParseBody(R"({"prompt": "a", "suffix": "b", "echo": true, "logprobs": 1})"), m);
             }).param,
             "echo");
-  EXPECT_EQ(Refusal([&] { ReadCompletion(ParseBody(R"({"prompt": "a", "suffix": 5})"), m); }).param, "suffix");
+  EXPECT_EQ(ErrorOf([&] { ReadCompletion(ParseBody(R"({"prompt": "a", "suffix": 5})"), m); }).param, "suffix");
   EXPECT_EQ(ReadCompletion(ParseBody(R"({"prompt": "a", "suffix": ""})"), m).common.max_tokens, 16);
 }
 
@@ -128,8 +117,8 @@ TEST(Request, UsersHaveCachesOfTheirOwn) {
   EXPECT_EQ(scope(R"(, "user_id": "")"), 0u);
   EXPECT_NE(scope(R"(, "user_id": "a")"), scope(R"(, "user_id": "b")"));
   EXPECT_NE(scope(R"(, "user_id": "a")"), scope(R"(, "cache_salt": "a")"));
-  EXPECT_EQ(Refusal([&] { scope(R"(, "user_id": "a b")"); }).param, "user_id");
-  EXPECT_EQ(Refusal([&] { scope(R"(, "user_id": ")" + std::string(513, 'a') + "\""); }).param, "user_id");
+  EXPECT_EQ(ErrorOf([&] { scope(R"(, "user_id": "a b")"); }).param, "user_id");
+  EXPECT_EQ(ErrorOf([&] { scope(R"(, "user_id": ")" + std::string(513, 'a') + "\""); }).param, "user_id");
 }
 
 ChatRequest MessagesOf(const std::string& fields, const std::string& messages = R"([{"role":"user","content":"x"}])") {
@@ -170,7 +159,7 @@ TEST(Messages, WhatIsWrongIsNamed) {
       {"mcp_servers", R"(, "mcp_servers": [{"type": "url"}])"},
       {"n", R"(, "n": 2)"},
   };
-  for (const auto& [field, text] : fields) EXPECT_EQ(Refusal([&] { MessagesOf(text); }).param, field) << text;
+  for (const auto& [field, text] : fields) EXPECT_EQ(ErrorOf([&] { MessagesOf(text); }).param, field) << text;
   const std::pair<const char*, const char*> messages[] = {
       {"messages", "[]"},
       {"messages[0].role", R"([{"role": "system", "content": "x"}])"},
@@ -179,10 +168,10 @@ TEST(Messages, WhatIsWrongIsNamed) {
       {"messages[0].content[0].type", R"([{"role": "user", "content": [{"type": "thinking", "thinking": "x"}]}])"},
       {"messages[0].content[0].text", R"([{"role": "user", "content": [{"type": "text"}]}])"},
   };
-  for (const auto& [field, text] : messages) EXPECT_EQ(Refusal([&] { MessagesOf("", text); }).param, field) << text;
+  for (const auto& [field, text] : messages) EXPECT_EQ(ErrorOf([&] { MessagesOf("", text); }).param, field) << text;
   const json body = {{"messages", {{{"role", "user"}, {"content", "x"}}}}};
-  EXPECT_EQ(Refusal([&] { ReadMessagesRequest(body, Model(), true); }).param, "max_tokens");
-  EXPECT_EQ(Refusal([&] { ReadMessagesRequest(body, Model(), false); }).status, 0);
+  EXPECT_EQ(ErrorOf([&] { ReadMessagesRequest(body, Model(), true); }).param, "max_tokens");
+  EXPECT_EQ(ErrorOf([&] { ReadMessagesRequest(body, Model(), false); }).status, 0);
 }
 
 constexpr const char* kWeather =
@@ -224,7 +213,7 @@ TEST(Messages, WhatIsWrongWithToolsIsNamed) {
       {"tool_choice.name", tools + R"(], "tool_choice": {"type": "tool", "name": "other"})"},
       {"output_config.format.type", R"(, "output_config": {"format": {"type": "poem"}})"},
   };
-  for (const auto& [field, text] : fields) EXPECT_EQ(Refusal([&] { MessagesOf(text); }).param, field) << text;
+  for (const auto& [field, text] : fields) EXPECT_EQ(ErrorOf([&] { MessagesOf(text); }).param, field) << text;
   const std::pair<const char*, const char*> messages[] = {
       {"messages[0].content[0].name",
        R"([{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "a b", "input": {}}]}])"},
@@ -236,7 +225,7 @@ TEST(Messages, WhatIsWrongWithToolsIsNamed) {
        R"([{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]},
            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "d", "content": "x"}]}])"},
   };
-  for (const auto& [field, text] : messages) EXPECT_EQ(Refusal([&] { MessagesOf("", text); }).param, field) << text;
+  for (const auto& [field, text] : messages) EXPECT_EQ(ErrorOf([&] { MessagesOf("", text); }).param, field) << text;
 }
 
 ResponsesRequest ResponsesOf(const std::string& fields) {
@@ -308,7 +297,7 @@ TEST(Responses, WhatIsWrongIsNamed) {
       {"text.format.type", R"("input": "x", "text": {"format": {"type": "poem"}})"},
   };
   for (const auto& [field, text] : cases) {
-    const ApiError e = Refusal([&] { ResponsesOf(text); });
+    const ApiError e = ErrorOf([&] { ResponsesOf(text); });
     EXPECT_EQ(e.status, 400) << text;
     EXPECT_EQ(e.param, field) << text;
   }

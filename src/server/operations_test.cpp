@@ -22,6 +22,7 @@
 #include "server/key_file.h"
 #include "server/model_hub.h"
 #include "server/request_trace.h"
+#include "server/test_error.h"
 #include "server/usage_ledger.h"
 
 namespace fathom::server {
@@ -91,15 +92,8 @@ TEST(KeyFile, WhatIsWrongIsNamed) {
   EXPECT_TRUE(ParseKeys("", "f").ok());
 }
 
-ApiError Refused(KeyAccount& account, KeyAccount::Time now) {
-  try {
-    account.Admit(now);
-  } catch (const ApiError& e) {
-    return e;
-  }
-  ApiError none;
-  none.status = 0;
-  return none;
+ApiError AdmissionError(KeyAccount& account, KeyAccount::Time now) {
+  return ErrorOf([&] { account.Admit(now); });
 }
 
 KeyAccount Account(KeyLimits limits, KeyAccount::Time now) {
@@ -111,13 +105,13 @@ KeyAccount Account(KeyLimits limits, KeyAccount::Time now) {
 TEST(KeyLimitsTest, RequestsComeBackEvenly) {
   const KeyAccount::Time start{};
   KeyAccount account = Account({.requests_per_minute = 6}, start);
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(Refused(account, start).status, 0);
-  const ApiError e = Refused(account, start + seconds(3));
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(AdmissionError(account, start).status, 0);
+  const ApiError e = AdmissionError(account, start + seconds(3));
   EXPECT_EQ(e.status, 429);
   EXPECT_EQ(e.code, "rate_limit_exceeded");
   EXPECT_EQ(e.retry_after, 7);  // one comes back every ten seconds
-  EXPECT_EQ(Refused(account, start + seconds(10)).status, 0);
-  EXPECT_EQ(Refused(account, start + seconds(11)).status, 429);
+  EXPECT_EQ(AdmissionError(account, start + seconds(10)).status, 0);
+  EXPECT_EQ(AdmissionError(account, start + seconds(11)).status, 429);
   EXPECT_EQ(account.Look(start + seconds(600)).requests_left, 6);  // never more than a minute's
   EXPECT_EQ(account.Look(start + seconds(600)).refused, 2);
 }
@@ -127,9 +121,9 @@ TEST(KeyLimitsTest, TokensThatWereTooManyArePaidBack) {
   KeyAccount account = Account({.tokens_per_minute = 60}, start);
   account.Admit(start);
   account.Finish(180, start);  // known at the end only
-  EXPECT_EQ(Refused(account, start).retry_after, 121);
-  EXPECT_EQ(Refused(account, start + seconds(120)).status, 429);
-  EXPECT_EQ(Refused(account, start + seconds(121)).status, 0);
+  EXPECT_EQ(AdmissionError(account, start).retry_after, 121);
+  EXPECT_EQ(AdmissionError(account, start + seconds(120)).status, 429);
+  EXPECT_EQ(AdmissionError(account, start + seconds(121)).status, 0);
   net::Headers headers;
   account.AppendHeaders(headers, start + seconds(121));
   EXPECT_EQ(net::Find(headers, "x-ratelimit-limit-tokens"), "60");
@@ -142,9 +136,9 @@ TEST(KeyLimitsTest, RequestsAtOnce) {
   const KeyAccount::Time start{};
   KeyAccount account = Account({.concurrent = 1}, start);
   account.Admit(start);
-  EXPECT_EQ(Refused(account, start).status, 429);
+  EXPECT_EQ(AdmissionError(account, start).status, 429);
   account.Finish(5, start);
-  EXPECT_EQ(Refused(account, start).status, 0);
+  EXPECT_EQ(AdmissionError(account, start).status, 0);
 }
 
 TEST(KeyLimitsTest, DurationsAreWrittenAsOpenAisAre) {

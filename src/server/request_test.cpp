@@ -4,38 +4,27 @@
 
 #include "server/chat_request.h"
 #include "server/completion_request.h"
+#include "server/test_error.h"
 #include "server/test_model.h"
 
 namespace fathom::server {
 namespace {
 
-// What reading `body` throws; nothing: status 0.
-template <class F>
-ApiError Caught(const F& read) {
-  try {
-    read();
-  } catch (const ApiError& e) {
-    return e;
-  }
-  ApiError none;
-  none.status = 0;
-  return none;
-}
 ApiError BadBody(std::string_view body) {
-  return Caught([&] { ParseBody(body); });
+  return ErrorOf([&] { ParseBody(body); });
 }
 ApiError BadChat(const std::string& fields) {
-  return Caught([&] {
+  return ErrorOf([&] {
     ReadChat(
         ParseBody(R"({"messages": [{"role": "user", "content": "x"}])" + (fields.empty() ? "" : ", " + fields) + "}"),
         Model());
   });
 }
 ApiError BadMessages(const std::string& messages) {
-  return Caught([&] { ReadChat(ParseBody(R"({"messages": )" + messages + "}"), Model()); });
+  return ErrorOf([&] { ReadChat(ParseBody(R"({"messages": )" + messages + "}"), Model()); });
 }
 ApiError BadCompletion(const std::string& fields) {
-  return Caught([&] { ReadCompletion(ParseBody("{" + fields + "}"), Model()); });
+  return ErrorOf([&] { ReadCompletion(ParseBody("{" + fields + "}"), Model()); });
 }
 ChatRequest Chat(const std::string& fields) {
   return ReadChat(ParseBody(R"({"messages": [{"role": "user", "content": "x"}], )" + fields + "}"), Model());
@@ -268,11 +257,11 @@ TEST(Request, Prompts) {
 TEST(Request, LongTextsAreRefusedUnread) {
   const ServedModel& m = Model();
   const std::string text(static_cast<size_t>(m.longest_token * m.max_context) + 1, 'a');
-  const ApiError e = Caught([&] { m.Encode(text, true, "prompt"); });
+  const ApiError e = ErrorOf([&] { m.Encode(text, true, "prompt"); });
   EXPECT_EQ(e.code, "context_length_exceeded");
   EXPECT_EQ(e.param, "prompt");
-  EXPECT_EQ(Caught([&] { m.CheckLength(65, "prompt"); }).code, "context_length_exceeded");
-  EXPECT_EQ(Caught([&] { m.CheckLength(64, "prompt"); }).status, 0);
+  EXPECT_EQ(ErrorOf([&] { m.CheckLength(65, "prompt"); }).code, "context_length_exceeded");
+  EXPECT_EQ(ErrorOf([&] { m.CheckLength(64, "prompt"); }).status, 0);
 }
 
 TEST(Request, WithoutATemplateChatSaysSo) {
@@ -280,7 +269,7 @@ TEST(Request, WithoutATemplateChatSaysSo) {
   m.chat.reset();
   m.text.chat_template.reset();
   m.Prepare(std::nullopt);
-  const ApiError e = Caught([&] { m.RenderChat(nlohmann::ordered_json::array(), false, true); });
+  const ApiError e = ErrorOf([&] { m.RenderChat(nlohmann::ordered_json::array(), false, true); });
   EXPECT_EQ(e.status, 400);
   EXPECT_EQ(e.code, "completion_only");
 }

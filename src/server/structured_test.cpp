@@ -7,6 +7,7 @@
 #include "server/api_error.h"
 #include "server/generation_fields.h"
 #include "server/structured_fields.h"
+#include "server/test_error.h"
 #include "server/test_model.h"
 
 namespace fathom::server {
@@ -30,14 +31,7 @@ GenerationFields Read(const std::string& fields, Start start = Start::kAnswering
 }
 
 ApiError ErrorOfFields(const std::string& fields) {
-  try {
-    Read(fields);
-  } catch (const ApiError& e) {
-    return e;
-  }
-  ApiError none;
-  none.status = 0;
-  return none;
+  return ErrorOf([&] { Read(fields); });
 }
 
 TEST(Structured, EveryFieldHasItsGrammar) {

@@ -8,6 +8,7 @@
 #include "server/call_parser.h"
 #include "server/json_body.h"
 #include "server/ordered_json.h"
+#include "server/test_error.h"
 #include "server/test_model.h"
 #include "server/tool_grammar.h"
 
@@ -17,26 +18,9 @@ namespace {
 using tokenizer::ToolFormat;
 using Ordered = nlohmann::ordered_json;
 
-const ServedModel& ToolModel() {
-  static const ServedModel model = TestModel();
-  return model;
-}
-
-template <class F>
-ApiError ToolError(const F& f) {
-  try {
-    f();
-  } catch (const ApiError& e) {
-    return e;
-  }
-  ApiError none;
-  none.status = 0;
-  return none;
-}
-
 ToolRequest ReadTools(const std::string& body) {
   const Json json = ParseBody(body);
-  return ReadTools(Fields(json), ToolModel(), body);
+  return ReadTools(Fields(json), Model(), body);
 }
 
 std::string Function(const std::string& name, const std::string& more = "") {
@@ -99,17 +83,17 @@ TEST(Tools, WhatIsWrongIsNamed) {
       {"parallel_tool_calls", R"({"parallel_tool_calls": "x"})"},
   };
   for (const auto& [field, body] : cases) {
-    const ApiError e = ToolError([&, &b = body] { ReadTools(b); });
+    const ApiError e = ErrorOf([&, &b = body] { ReadTools(b); });
     EXPECT_EQ(e.status, 400) << body;
     EXPECT_EQ(e.param, field) << body << ": " << e.message;
   }
   std::string many;
   for (size_t i = 0; i <= kMaxTools; ++i) many += (i ? "," : "") + Function(fmt::format("f{}", i));
-  EXPECT_EQ(ToolError([&] { ReadTools("{\"tools\": [" + many + "]}"); }).param, "tools");
+  EXPECT_EQ(ErrorOf([&] { ReadTools("{\"tools\": [" + many + "]}"); }).param, "tools");
   ServedModel v2 = TestModel();
   v2.chat = tokenizer::ChatTemplate::kV2;
   const Json json = ParseBody(R"({"tools": [)" + f + "]}");
-  const ApiError e = ToolError([&] { ReadTools(Fields(json), v2); });
+  const ApiError e = ErrorOf([&] { ReadTools(Fields(json), v2); });
   EXPECT_EQ(e.param, "tools");
   EXPECT_EQ(e.code, "unsupported_parameter");
 }
@@ -127,8 +111,8 @@ TEST(Tools, ResultsComeInTheOrderOfTheirCalls) {
   EXPECT_EQ(messages[1]["content"], "1");
   EXPECT_EQ(messages[2]["content"], "2");
   EXPECT_EQ(messages[3]["content"], "3");
-  EXPECT_EQ(ToolError([&] { add(R"({"tool_call_id": "a"})"); }).param, "m.tool_call_id");
-  EXPECT_EQ(ToolError([&] { add(R"({"tool_call_id": "z"})"); }).param, "m.tool_call_id");
+  EXPECT_EQ(ErrorOf([&] { add(R"({"tool_call_id": "a"})"); }).param, "m.tool_call_id");
+  EXPECT_EQ(ErrorOf([&] { add(R"({"tool_call_id": "z"})"); }).param, "m.tool_call_id");
 }
 
 struct Parsed {
@@ -282,7 +266,7 @@ TEST(ToolGrammar, SchemasThatCannotBeAreNamed) {
   const auto error = [](const std::string& schema) {
     const ToolRequest r =
         ReadTools(R"({"tools": [)" + Function("f", R"(, "strict": true, "parameters": )" + schema) + "]}");
-    return ToolError([&] { MakeToolMachine(r, ToolFormat::kV3); });
+    return ErrorOf([&] { MakeToolMachine(r, ToolFormat::kV3); });
   };
   EXPECT_EQ(error(R"({"type": "string"})").param, "tools[0].function.parameters");
   EXPECT_EQ(error(R"({"type": "objekt"})").param, "tools[0].function.parameters");
@@ -290,7 +274,7 @@ TEST(ToolGrammar, SchemasThatCannotBeAreNamed) {
 }
 
 TEST(AnswerMemory, TokensComeBack) {
-  const tokenizer::Tokenizer& t = ToolModel().text.tokenizer;
+  const tokenizer::Tokenizer& t = Model().text.tokenizer;
   AnswerMemory memory(1000);
   const std::string text = "Once there was a fox.";
   const std::vector<int32_t> usual = t.Encode(text);
@@ -307,7 +291,7 @@ TEST(AnswerMemory, TokensComeBack) {
   EXPECT_EQ(memory.tokens(), spelled.size());
   EXPECT_EQ(memory.Find(text), spelled);
   EXPECT_FALSE(memory.Find("another"));
-  const std::string eos = ToolModel().text.eos_token, prompt = "<｜User｜>Tell.<｜Assistant｜>";
+  const std::string eos = Model().text.eos_token, prompt = "<｜User｜>Tell.<｜Assistant｜>";
   std::vector<int32_t> expected = t.Encode(prompt);
   expected.insert(expected.end(), spelled.begin(), spelled.end());
   const std::vector<int32_t> rest = t.Encode(eos + "<｜User｜>More.");

@@ -2,9 +2,9 @@
 // by one, and what is decoded is the text, invalid parts replaced.
 #include <cstdlib>
 
+#include "core/utf8.h"
 #include "tokenizer/model_files.h"
 #include "tokenizer/text_session.h"
-#include "tokenizer/unicode.h"
 
 using namespace fathom::tokenizer;
 
@@ -12,8 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const ModelText model = LoadModelText(FATHOM_SOURCE_DIR "/configs/runs/smoke-tokenizer");
   const Tokenizer& t = model.tokenizer;
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  const std::string text = Utf8Lossy(bytes);
-  if (!IsUtf8(text)) std::abort();
+  const std::string text = fathom::Utf8Lossy(bytes);
+  if (!fathom::IsUtf8(text)) std::abort();
   const std::vector<TokenId> ids = t.Encode(bytes);
   if (t.Encode(bytes, {.reference_splitter = true}) != ids) std::abort();
   if (t.Decode(ids) != text) std::abort();

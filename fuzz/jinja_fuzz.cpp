@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "depth.h"
 #include "jinja/template.h"
 #include "jinja/text.h"
@@ -46,6 +47,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (once.error().summary() != again.error().summary()) std::abort();
     return 0;
   }
-  if (once.Value() != again.Value() || !jinja::IsUtf8(once.Value()) || once.Value().size() > 4u << 20) std::abort();
+  if (once.Value() != again.Value() || !IsUtf8(once.Value()) || once.Value().size() > 4u << 20) std::abort();
   return 0;
 }

@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/utf8.h"
 #include "data/records.h"
-#include "tokenizer/unicode.h"
 
 using namespace fathom;
 using namespace fathom::data;
@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     bool more = reader.Next(&text);
     while (more) {
       // An invalid byte becomes three.
-      if (!tokenizer::IsUtf8(text) || text.find('\0') != std::string::npos || text.size() > 3 * kLimit) std::abort();
+      if (!IsUtf8(text) || text.find('\0') != std::string::npos || text.size() > 3 * kLimit) std::abort();
       RecordReader rest("x", std::make_unique<MemoryReader>(bytes), options, notices);
       rest.Resume(reader.position());
       more = reader.Next(&next);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "data/hash.h"
 #include "tokenizer/unicode.h"
 
@@ -30,11 +31,11 @@ size_t PunctuationBeforeNewline(std::string_view token) {
   const size_t last = token.find_last_not_of("\r\n");
   if (last == std::string_view::npos || last + 1 == token.size()) return 0;
   const std::string_view head = token.substr(0, last + 1);
-  if (!tokenizer::IsUtf8(head)) return 0;
+  if (!IsUtf8(head)) return 0;
   size_t at = head[0] == ' ' ? 1 : 0;
   if (at == head.size()) return 0;
   while (at < head.size()) {
-    const tokenizer::CodePoint c = tokenizer::DecodeUtf8(head.data() + at);
+    const CodePoint c = DecodeUtf8(head.data() + at);
     if (!IsPunctuationOrSymbol(c.value)) return 0;
     at += static_cast<size_t>(c.length);
   }

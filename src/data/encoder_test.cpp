@@ -1,5 +1,6 @@
 // Documents to ids: bos and eos, fill-in-the-middle, combined tokens taken apart.
 #include "data/encoder.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +8,6 @@
 
 #include "core/error.h"
 #include "data/test_files.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::data {
 namespace {
@@ -62,7 +62,7 @@ TEST(Encoder, FillInTheMiddleGivesTheTextBack) {
     std::string prefix, middle, suffix;
     ASSERT_TRUE(FimOf(ids, t, &prefix, &middle, &suffix));
     EXPECT_EQ(prefix + middle + suffix, text);
-    EXPECT_TRUE(tokenizer::IsUtf8(prefix) && tokenizer::IsUtf8(middle) && tokenizer::IsUtf8(suffix));
+    EXPECT_TRUE(IsUtf8(prefix) && IsUtf8(middle) && IsUtf8(suffix));
     ++prefixes[prefix];
     EXPECT_EQ(ids, Encode(encoder, text, document));
   }
@@ -84,7 +84,7 @@ TEST(Encoder, CutsAreUniformOverCharacters) {
     const double share = cut.first == cut.second ? 1.0 / 25 : 2.0 / 25;
     // Six standard deviations of a binomial count.
     EXPECT_NEAR(count, share * draws, 6 * std::sqrt(share * (1 - share) * draws));
-    EXPECT_TRUE(tokenizer::IsUtf8(text.substr(0, cut.first)) && tokenizer::IsUtf8(text.substr(cut.second)));
+    EXPECT_TRUE(IsUtf8(text.substr(0, cut.first)) && IsUtf8(text.substr(cut.second)));
   }
 }
 
@@ -114,7 +114,7 @@ TEST(Encoder, UnfitTokenizersAreRefusedByName) {
       const bool printable = (c >= 33 && c <= 126) || (c >= 161 && c <= 172) || (c >= 174 && c <= 255) || c >= 256;
       if (!printable) continue;
       std::string token;
-      tokenizer::AppendUtf8(c, token);
+      AppendUtf8(c, token);
       if (id > 0) json += ',';
       json += nlohmann::json(token).dump() + ":" + std::to_string(id);
       ++id;

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/utf8.h"
 #include "data/chat.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::data {
 namespace {
@@ -18,10 +18,10 @@ constexpr size_t kInvalidShare = 10;  // a tenth of the bytes: what is no text i
 
 // Bytes that are no UTF-8; a character that the end cuts off is not counted.
 size_t InvalidBytes(std::string_view bytes) {
-  if (tokenizer::IsUtf8(bytes)) return 0;
+  if (IsUtf8(bytes)) return 0;
   size_t invalid = 0;
   for (size_t i = 0; i < bytes.size();) {
-    const tokenizer::Utf8Part part = tokenizer::NextUtf8Part(bytes.substr(i));
+    const Utf8Part part = NextUtf8Part(bytes.substr(i));
     if (!part.valid && !part.incomplete) invalid += static_cast<size_t>(part.length);
     i += static_cast<size_t>(part.length);
   }
@@ -271,12 +271,12 @@ bool RecordReader::Clean(std::string_view raw, int64_t begin, std::string* text)
     return false;
   }
   std::string repaired;
-  if (!tokenizer::IsUtf8(raw)) {
+  if (!IsUtf8(raw)) {
     if (InvalidBytes(raw) * kInvalidShare >= raw.size()) {
       notices_.Add(NoticeKind::kBinary, path_, begin, "invalid UTF-8");
       return false;
     }
-    repaired = tokenizer::Utf8Lossy(raw);
+    repaired = Utf8Lossy(raw);
     raw = repaired;
   }
   if (options_.format == Format::kJsonl) {

@@ -183,4 +183,17 @@ void CharMachine::ExpandConfig(Config& config) {
   config.expanded = true;
 }
 
+Result<std::unique_ptr<CharMachine>> MakeCharMachine(const Rules& rules, const std::string& what) {
+  Result<Network> network = MakeNetwork(rules);
+  if (!network.ok()) {
+    const Error& e = network.error();
+    return Error(what + ": " + e.summary(), e.got(), e.expected(), e.hint());
+  }
+  try {
+    return std::make_unique<CharMachine>(std::move(network).Value());
+  } catch (const Error& e) {
+    return e;
+  }
+}
+
 }  // namespace fathom::grammar

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -65,5 +67,8 @@ class CharMachine {
   int64_t places_ = 0;
   State start_ = kDead;
 };
+
+// Of rules without left recursion; an Error of `what` (a kind of grammar).
+Result<std::unique_ptr<CharMachine>> MakeCharMachine(const Rules& rules, const std::string& what);
 
 }  // namespace fathom::grammar

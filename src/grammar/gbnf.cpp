@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/utf8.h"
 #include "grammar/left_recursion.h"
 #include "grammar/text_cursor.h"
 #include "grammar/utf8_machine.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::grammar {
 namespace {
@@ -46,7 +46,7 @@ class GbnfParser : private TextCursor {
   [[noreturn]] void Fail(const std::string& what, const std::string& expected = "") const {
     const size_t at = std::min(at_, text_.size());
     const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at), '\n');
-    const std::string shown = tokenizer::Utf8Lossy(text_.substr(at, 40));
+    const std::string shown = Utf8Lossy(text_.substr(at, 40));
     throw Error("grammar: " + what,
                 shown.empty() ? fmt::format("line {}, at the end", line) : fmt::format("line {}: {}", line, shown),
                 expected, "docs/structured-output.md has the syntax");
@@ -301,35 +301,19 @@ Result<std::unique_ptr<Machine>> CompileRules(Rules rules) {
                  "rules that begin with a character before they come back to themselves",
                  "write a ::= b (\"+\" b)* instead of a ::= b, b ::= a \"+\" b | ...");
   }
-  Result<Network> network = MakeNetwork(rules);
-  if (!network.ok()) {
-    const Error& e = network.error();
-    return Error("grammar: " + e.summary(), e.got(), e.expected(), e.hint());
+  Result<std::unique_ptr<CharMachine>> chars = MakeCharMachine(rules, "grammar");
+  if (!chars.ok()) return chars.error();
+  auto machine = std::make_unique<Utf8Machine>(std::move(chars).Value());
+  if (machine->Start() == Machine::kDead) {
+    return Error("grammar: no text matches it", "", "a root whose rules can end", "a rule that always needs itself?");
   }
-  try {
-    auto machine = std::make_unique<Utf8Machine>(std::make_unique<CharMachine>(std::move(network).Value()));
-    if (machine->Start() == Machine::kDead) {
-      return Error("grammar: no text matches it", "", "a root whose rules can end", "a rule that always needs itself?");
-    }
-    return std::unique_ptr<Machine>(std::move(machine));
-  } catch (const Error& e) {
-    return e;
-  }
+  return std::unique_ptr<Machine>(std::move(machine));
 }
 
 }  // namespace
 
 Result<GbnfGrammar> ParseGbnf(std::string_view text) {
-  if (text.size() > kMaxGrammarBytes) {
-    return Error("grammar: too long", fmt::format("{} bytes", text.size()),
-                 fmt::format("at most {}", kMaxGrammarBytes));
-  }
-  if (!tokenizer::IsUtf8(text)) return Error("grammar: not valid UTF-8");
-  try {
-    return GbnfParser(text).Parse();
-  } catch (const Error& e) {
-    return e;
-  }
+  return ParseText<GbnfParser>(text, "grammar", kMaxGrammarBytes);
 }
 
 Result<std::unique_ptr<Machine>> CompileGbnf(std::string_view text) {
@@ -342,7 +326,7 @@ Result<std::unique_ptr<Machine>> CompileChoice(const std::vector<std::string>& t
   if (texts.empty()) return Error("choice: no texts", "an empty list", "at least one");
   std::vector<Node> choices;
   for (const std::string& text : texts) {
-    if (!tokenizer::IsUtf8(text)) return Error("choice: not valid UTF-8");
+    if (!IsUtf8(text)) return Error("choice: not valid UTF-8");
     choices.push_back(Node::Literal(text));
   }
   Rules rules;

@@ -5,9 +5,9 @@
 #include <optional>
 #include <utility>
 
+#include "core/utf8.h"
 #include "grammar/text_cursor.h"
 #include "grammar/utf8_machine.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::grammar {
 namespace {
@@ -38,7 +38,7 @@ class RegexParser : private TextCursor {
     constexpr size_t kMost = 60;
     if (text_.size() <= kMost) return std::string(text_);
     const size_t begin = at_ > kMost / 2 ? at_ - kMost / 2 : 0;
-    return tokenizer::Utf8Lossy(text_.substr(begin, kMost));
+    return Utf8Lossy(text_.substr(begin, kMost));
   }
 
   Node Alternatives(int depth) {
@@ -191,8 +191,7 @@ class RegexParser : private TextCursor {
       if (name.substr(0, prefix.size()) == prefix) name.remove_prefix(prefix.size());
     }
     const std::optional<CharSet> set = UnicodeClass(name);
-    if (!set)
-      Refuse(fmt::format("the class \\p{{{}}} (L, M, P, S, N and Any are)", tokenizer::Utf8Lossy(name.substr(0, 40))));
+    if (!set) Refuse(fmt::format("the class \\p{{{}}} (L, M, P, S, N and Any are)", Utf8Lossy(name.substr(0, 40))));
     return c == 'p' ? *set : Complement(*set);
   }
 
@@ -299,16 +298,7 @@ class RegexParser : private TextCursor {
 }  // namespace
 
 Result<Node> ParseRegex(std::string_view expression) {
-  if (expression.size() > kMaxRegexBytes) {
-    return Error("regular expression: too long", fmt::format("{} bytes", expression.size()),
-                 fmt::format("at most {}", kMaxRegexBytes));
-  }
-  if (!tokenizer::IsUtf8(expression)) return Error("regular expression: not valid UTF-8");
-  try {
-    return RegexParser(expression).Parse();
-  } catch (const Error& e) {
-    return e;
-  }
+  return ParseText<RegexParser>(expression, "regular expression", kMaxRegexBytes);
 }
 
 Result<std::unique_ptr<CharMachine>> RegexOverChars(std::string_view expression, RegexScope scope) {
@@ -325,16 +315,7 @@ Result<std::unique_ptr<CharMachine>> RegexOverChars(std::string_view expression,
   }
   Rules rules;
   rules.rules.push_back({"", std::move(body)});
-  Result<Network> network = MakeNetwork(rules);
-  if (!network.ok()) {
-    const Error& e = network.error();
-    return Error("regular expression: " + e.summary(), e.got(), e.expected(), e.hint());
-  }
-  try {
-    return std::make_unique<CharMachine>(std::move(network).Value());
-  } catch (const Error& e) {
-    return e;
-  }
+  return MakeCharMachine(rules, "regular expression");
 }
 
 Result<std::unique_ptr<Machine>> CompileRegex(std::string_view expression, RegexScope scope) {

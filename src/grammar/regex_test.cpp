@@ -1,6 +1,7 @@
 // Expressions against a matcher that backtracks over the tree, all texts of a small alphabet each; what is refused; and
 // that a machine's states are dead exactly where no text can be completed.
 #include "grammar/regex.h"
+#include "core/utf8.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +11,6 @@
 #include "core/rng.h"
 #include "grammar/test_machine.h"
 #include "grammar/utf8_machine.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::grammar {
 namespace {
@@ -178,7 +178,7 @@ TEST(Regex, EveryCharacterAsUtf8) {
   const CharSet letters = UnicodeClass("L").value();
   for (uint32_t c = 0; c <= kMaxChar; c += c < 0x3000 ? 1 : 17) {
     std::string text;
-    tokenizer::AppendUtf8(c, text);
+    AppendUtf8(c, text);
     ASSERT_EQ(Matches(*machine, text), Contains(letters, c)) << c;
   }
 }
@@ -190,7 +190,7 @@ TEST(Regex, FewStatesForManyCharacters) {
   const Machine::State start = machine.Start();
   for (uint32_t c = 0x80; c < 0x20000; c += 7) {
     std::string text;
-    tokenizer::AppendUtf8(c, text);
+    AppendUtf8(c, text);
     if (c >= 0xD800 && c < 0xE000) continue;
     ASSERT_EQ(After(machine, text), start);
   }

@@ -1,6 +1,6 @@
 #include "grammar/syntax.h"
 
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::grammar {
 
@@ -25,7 +25,7 @@ Node Node::Repeat(Node child, int64_t least, int64_t most) {
 Node Node::Literal(std::string_view utf8) {
   std::vector<Node> children;
   for (size_t i = 0; i < utf8.size();) {
-    const tokenizer::CodePoint c = tokenizer::DecodeUtf8(utf8.data() + i);
+    const CodePoint c = DecodeUtf8(utf8.data() + i);
     children.push_back(Set({{c.value, c.value}}));
     i += static_cast<size_t>(c.length);
   }

@@ -1,13 +1,17 @@
 // A place in a text that is valid UTF-8, for the parsers of expressions and grammars.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
+#include "core/error.h"
 #include "core/hex.h"
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::grammar {
 
@@ -23,7 +27,7 @@ class TextCursor {
     return true;
   }
   uint32_t TakeChar() {
-    const tokenizer::CodePoint c = tokenizer::DecodeUtf8(text_.data() + at_);
+    const CodePoint c = DecodeUtf8(text_.data() + at_);
     at_ += static_cast<size_t>(c.length);
     return c.value;
   }
@@ -37,5 +41,19 @@ class TextCursor {
   std::string_view text_;
   size_t at_ = 0;
 };
+
+// What Parser(text).Parse() makes of any bytes, at most `most` of them; an Error of `what` where it is refused.
+template <class Parser>
+auto ParseText(std::string_view text, const std::string& what, size_t most) -> Result<decltype(Parser(text).Parse())> {
+  if (text.size() > most) {
+    return Error(what + ": too long", fmt::format("{} bytes", text.size()), fmt::format("at most {}", most));
+  }
+  if (!IsUtf8(text)) return Error(what + ": not valid UTF-8");
+  try {
+    return Parser(text).Parse();
+  } catch (const Error& e) {
+    return e;
+  }
+}
 
 }  // namespace fathom::grammar

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "core/utf8.h"
 #include "jinja/template.h"
 #include "jinja/text.h"
 

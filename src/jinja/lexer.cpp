@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "core/hex.h"
+#include "core/utf8.h"
 #include "jinja/text.h"
 
 namespace fathom::jinja {

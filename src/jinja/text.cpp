@@ -7,6 +7,8 @@
 #include <cmath>
 #include <utility>
 
+#include "core/utf8.h"
+
 namespace fathom::jinja {
 namespace {
 
@@ -51,29 +53,6 @@ std::string MapChars(std::string_view s, const F& map) {
 
 }  // namespace
 
-bool IsUtf8(std::string_view s) {
-  for (size_t i = 0; i < s.size();) {
-    const unsigned char lead = Byte(s, i);
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    if (lead < 0xC2 || lead > 0xF4) return false;
-    const size_t n = CharBytes(lead);
-    if (i + n > s.size()) return false;
-    for (size_t k = 1; k < n; ++k) {
-      if ((Byte(s, i + k) & 0xC0) != 0x80) return false;
-    }
-    const unsigned char next = Byte(s, i + 1);
-    if ((lead == 0xE0 && next < 0xA0) || (lead == 0xED && next > 0x9F) || (lead == 0xF0 && next < 0x90) ||
-        (lead == 0xF4 && next > 0x8F)) {
-      return false;
-    }
-    i += n;
-  }
-  return true;
-}
-
 size_t CountChars(std::string_view s) {
   return static_cast<size_t>(
       std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
@@ -89,23 +68,7 @@ char32_t NextChar(std::string_view s, size_t& at) {
 }
 
 void AppendChar(std::string& out, char32_t c) {
-  const auto add = [&](char32_t byte) { out += static_cast<char>(byte); };
-  if (In(c, 0xD800, 0xDFFF) || c > 0x10FFFF) c = 0xFFFD;
-  if (c < 0x80) {
-    add(c);
-  } else if (c < 0x800) {
-    add(0xC0 | c >> 6);
-    add(0x80 | (c & 0x3F));
-  } else if (c < 0x10000) {
-    add(0xE0 | c >> 12);
-    add(0x80 | (c >> 6 & 0x3F));
-    add(0x80 | (c & 0x3F));
-  } else {
-    add(0xF0 | c >> 18);
-    add(0x80 | (c >> 12 & 0x3F));
-    add(0x80 | (c >> 6 & 0x3F));
-    add(0x80 | (c & 0x3F));
-  }
+  AppendUtf8(In(c, 0xD800, 0xDFFF) || c > 0x10FFFF ? 0xFFFD : static_cast<uint32_t>(c), out);
 }
 
 std::vector<char32_t> ToChars(std::string_view s) {

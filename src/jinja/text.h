@@ -11,7 +11,6 @@
 
 namespace fathom::jinja {
 
-bool IsUtf8(std::string_view s);
 size_t CountChars(std::string_view s);
 // The character that begins at byte `at`, which then is the next one's.
 char32_t NextChar(std::string_view s, size_t& at);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/utf8.h"
 #include "jinja/text.h"
 
 namespace fathom::jinja {

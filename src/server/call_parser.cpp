@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "core/utf8.h"
 #include "server/generation_fields.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::server {
 namespace {
@@ -86,7 +86,7 @@ bool CallParser::Step(std::string& content, std::vector<CallDelta>& calls) {
     std::string_view rest = waiting_;
     rest.remove_prefix(std::min(rest.find_first_not_of(kCallBlanks), rest.size()));
     // The answer may have ended within a character.
-    if (rest.ends_with(tokenizer::kReplacement)) rest.remove_suffix(tokenizer::kReplacement.size());
+    if (rest.ends_with(kReplacement)) rest.remove_suffix(kReplacement.size());
     return Begins(rest, mark);
   };
   switch (state_) {

@@ -5,7 +5,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::server {
 namespace {
@@ -87,7 +87,7 @@ class Builder : public nlohmann::json_sax<Json> {
 
 Json ParseBody(std::string_view body) {
   if (body.empty()) throw Malformed("is empty: a JSON object is expected");
-  if (!tokenizer::IsUtf8(body)) throw Malformed("is not valid UTF-8");
+  if (!IsUtf8(body)) throw Malformed("is not valid UTF-8");
   Builder builder;
   Json::sax_parse(body.begin(), body.end(), &builder);
   Json root = builder.Take();

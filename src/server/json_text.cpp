@@ -5,12 +5,12 @@
 #include <cmath>
 #include <iterator>
 
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::server {
 
 void AppendQuoted(std::string& out, std::string_view text) {
-  if (!tokenizer::IsUtf8(text)) return AppendQuoted(out, tokenizer::Utf8Lossy(text));
+  if (!IsUtf8(text)) return AppendQuoted(out, Utf8Lossy(text));
   out += '"';
   size_t copied = 0;
   for (size_t i = 0; i < text.size(); ++i) {

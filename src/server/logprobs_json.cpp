@@ -6,8 +6,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "core/utf8.h"
 #include "server/json_text.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::server {
 namespace {
@@ -27,7 +27,7 @@ void AppendToken(std::string& out, const ServedModel& model, int32_t id, float l
 
 std::string LegacyName(const ServedModel& model, int32_t id) {
   const std::string_view bytes = model.TokenBytes(id);
-  if (tokenizer::IsUtf8(bytes)) return std::string(bytes);
+  if (IsUtf8(bytes)) return std::string(bytes);
   std::string name = "bytes:";
   for (char c : bytes) fmt::format_to(std::back_inserter(name), "\\x{:02x}", static_cast<unsigned char>(c));
   return name;

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/utf8.h"
 #include "tokenizer/unicode.h"
 
 namespace fathom::tokenizer {

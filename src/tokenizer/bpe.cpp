@@ -9,7 +9,7 @@
 #include <functional>
 #include <optional>
 
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::tokenizer {
 namespace {

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "core/error.h"
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::tokenizer {
 namespace {

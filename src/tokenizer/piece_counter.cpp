@@ -7,8 +7,8 @@
 #include <deque>
 #include <exception>
 
+#include "core/utf8.h"
 #include "tokenizer/published_scanner.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::tokenizer {
 namespace {

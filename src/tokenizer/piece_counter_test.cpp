@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "core/utf8.h"
 #include "tokenizer/published_scanner.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::tokenizer {
 namespace {

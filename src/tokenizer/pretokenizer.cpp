@@ -4,9 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/utf8.h"
 #include "tokenizer/json_read.h"
 #include "tokenizer/published_scanner.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::tokenizer {
 namespace {

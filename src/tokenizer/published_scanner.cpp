@@ -1,5 +1,7 @@
 #include "tokenizer/published_scanner.h"
 
+#include "tokenizer/unicode.h"
+
 namespace fathom::tokenizer {
 
 const std::vector<std::string_view>& PublishedScanner::Expressions() {

@@ -19,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::tokenizer {
 

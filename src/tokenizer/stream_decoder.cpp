@@ -1,6 +1,6 @@
 #include "tokenizer/stream_decoder.h"
 
-#include "tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace fathom::tokenizer {
 

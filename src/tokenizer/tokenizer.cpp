@@ -6,10 +6,10 @@
 #include <cstring>
 #include <mutex>
 
+#include "core/utf8.h"
 #include "tokenizer/json_read.h"
 #include "tokenizer/published_scanner.h"
 #include "tokenizer/tokenizer_json.h"
-#include "tokenizer/unicode.h"
 
 namespace fathom::tokenizer {
 namespace {

@@ -1,6 +1,7 @@
 // What vectors do not show: bad files, invalid text, the time that long texts take, the scanner against the
 // expressions, streaming.
 #include "tokenizer/tokenizer.h"
+#include "core/utf8.h"
 
 #include <gmock/gmock.h>
 

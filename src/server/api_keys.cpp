@@ -151,6 +151,7 @@ KeyAccount::State KeyAccount::Look(Time now) {
 struct ApiKeys::Shared {
   std::mutex mutex;
   std::map<io::Digest, std::shared_ptr<KeyAccount>> accounts;
+  bool required = false, has_admin = false;  // there is an account of one who is no admin, of one who is
   const std::shared_ptr<KeyAccount> everybody = std::make_shared<KeyAccount>(
       KeyEntry{.name = "anonymous", .digest = {}, .limits = {}}, std::chrono::steady_clock::now());
 };
@@ -176,32 +177,32 @@ void ApiKeys::Set(const std::vector<KeyEntry>& entries) const {
       account = std::make_shared<KeyAccount>(entry, now);
     }
   }
+  const auto is_admin = [](const auto& a) { return a.second->admin(); };
+  shared_->required = !std::all_of(accounts.begin(), accounts.end(), is_admin);
+  shared_->has_admin = std::any_of(accounts.begin(), accounts.end(), is_admin);
   shared_->accounts.swap(accounts);
 }
 
 bool ApiKeys::required() const {
   const std::scoped_lock lock(shared_->mutex);
-  return std::any_of(shared_->accounts.begin(), shared_->accounts.end(),
-                     [](const auto& a) { return !a.second->admin(); });
+  return shared_->required;
 }
 
 bool ApiKeys::has_admin() const {
   const std::scoped_lock lock(shared_->mutex);
-  return std::any_of(shared_->accounts.begin(), shared_->accounts.end(),
-                     [](const auto& a) { return a.second->admin(); });
+  return shared_->has_admin;
 }
 
 std::shared_ptr<KeyAccount> ApiKeys::Find(const net::Headers& headers) const {
   std::string_view key = BearerKey(net::Find(headers, "Authorization"));
   if (key.empty()) key = WithoutBlanks(net::Find(headers, "x-api-key"));
-  const bool open = !required();
+  const io::Digest digest = key.empty() ? io::Digest{} : io::Sha256(key);
+  const std::scoped_lock lock(shared_->mutex);
   if (!key.empty()) {
-    const io::Digest digest = io::Sha256(key);
-    const std::scoped_lock lock(shared_->mutex);
     const auto it = shared_->accounts.find(digest);
     if (it != shared_->accounts.end()) return it->second;
   }
-  return open ? shared_->everybody : nullptr;
+  return shared_->required ? nullptr : shared_->everybody;
 }
 
 std::vector<KeyAccount::State> ApiKeys::Look() const {

@@ -34,6 +34,11 @@ endfunction()
 add_custom_target(fast_tests)
 add_custom_target(slow_tests)
 
+set(FATHOM_TEST_SECONDS 300)
+if(CMAKE_CROSSCOMPILING)  # an emulator is some twenty times slower
+  set(FATHOM_TEST_SECONDS 3000)
+endif()
+
 # A test program; each TEST is a ctest entry (one that calls GTEST_SKIP is counted as skipped). Labels: `fast` (the
 # default: all of them together within a minute or two, and run again under sanitizers) or `slow`.
 # fathom_cross_tests(golden_test SOURCES golden_test.cpp DEPENDS checkpoint model LABELS slow)
@@ -56,7 +61,8 @@ function(fathom_cross_tests target)
   foreach(label ${ARG_LABELS})
     add_dependencies(${label}_tests ${target})
   endforeach()
-  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300)
+  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${FATHOM_TEST_SECONDS})
 endfunction()
 
 # The tests beside a folder's code: fathom_tests(core SOURCES a_test.cpp [SUFFIX _slow LABELS slow] [DEPENDS io])

@@ -39,6 +39,10 @@ int64_t NumberIn(const char* path) {
 
 std::string CpuName() {
   std::string name = Lookup("/proc/cpuinfo", "model name");
+  if (name.empty()) {  // on 64-bit ARM, numbers instead
+    const std::string maker = Lookup("/proc/cpuinfo", "CPU implementer"), part = Lookup("/proc/cpuinfo", "CPU part");
+    if (!part.empty()) name = "ARM CPU " + maker + "/" + part;
+  }
   return name.empty() ? "unknown CPU" : name;
 }
 

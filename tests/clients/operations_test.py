@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -346,10 +347,32 @@ class Dashboard(unittest.TestCase):
         text = (SOURCE / "configs/serve/grafana.json").read_text() + (SOURCE / "docs/operations.md").read_text()
         named = {re.sub("_bucket$", "", n) for n in re.findall(r"fathom:[a-z0-9_]*[a-z0-9]", text)}
         self.assertGreater(len(named), 25)
-        with tempfile.TemporaryDirectory() as folder, Server("--no-log", "--usage-db", pathlib.Path(folder) / "usage.db") as server:
-            server.post("/v1/completions", ASK)
-            shown = set(re.findall(r"# TYPE (fathom:\S+)", server.get("/metrics")[2].decode()))
-        self.assertEqual(named - shown, set())
+        panels = json.loads((SOURCE / "configs/serve/grafana.json").read_text())["panels"]
+        queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+        self.assertGreater(len(queries), 30)
+        with tempfile.TemporaryDirectory() as folder:
+            with Server("--no-log", "--api-key", "k", "--usage-db", pathlib.Path(folder) / "usage.db") as server:
+                server.post("/v1/completions", ASK, bearer("k"))
+                metrics = server.get("/metrics")[2].decode()
+        self.assertEqual(named - set(re.findall(r"# TYPE (fathom:\S+)", metrics)), set())
+        for query in queries:  # each metric has a sample with the labels that are asked of it or summed by
+            labels = re.findall(r"(\w+)(?:=~|!=|=)\"", query) + [n for by in re.findall(r"by \((.*?)\)", query) for n in by.split(", ")]
+            for name in re.findall(r"(?:fathom:|process_)\w+", query):
+                samples = [line for line in metrics.splitlines() if re.match(name + r"[ {]", line)]
+                self.assertTrue(any(all(f'{label}="' in line for label in labels) for line in samples), (query, samples))
+
+    def test_it_is_what_its_program_writes(self):
+        written = subprocess.run([sys.executable, SOURCE / "tools/make_grafana.py"], capture_output=True, check=True).stdout
+        self.assertEqual((SOURCE / "configs/serve/grafana.json").read_bytes(), written)
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
+    def test_systemd_understands_the_unit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            unit = pathlib.Path(folder) / "fathom.service"
+            text = (SOURCE / "configs/serve/fathom.service").read_text()
+            unit.write_text(text.replace("/usr/local/bin/fathom", str(BINARY)))
+            ended = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
 
     def test_the_example_of_a_configuration_is_read(self):
         ended = subprocess.run([BINARY, "serve", "--config", SOURCE / "configs/serve/server.toml"], capture_output=True, text=True,

@@ -43,7 +43,9 @@ void AttentionOf(Context& ctx, Arena& scratch, const AttentionArgs& args) {
   AttentionTiled(ctx, scratch, args, FlashKernelsOf(isa, RoundsToBf16(args.compute)));
 }
 
+#if defined(__x86_64__)
 bool WantsBf16(const AttentionArgs& args) { return RoundsToBf16(args.compute); }
+#endif
 
 constexpr AttentionEntry kAttention[] = {
 #if defined(__x86_64__)

@@ -182,9 +182,13 @@ TEST_P(Isolation, ShortDocuments) {
   EXPECT_EQ(pass.sums.mtp[1], 0);
 }
 
+#if defined(__x86_64__)
+constexpr Isa kIsas[] = {Isa::kReference, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx};
+#else
+constexpr Isa kIsas[] = {Isa::kReference, Isa::kNeon};
+#endif
 INSTANTIATE_TEST_SUITE_P(All, Isolation,
-                         testing::Combine(testing::Values(Isa::kReference, Isa::kSse4, Isa::kAvx2, Isa::kAvx512,
-                                                          Isa::kAvx512Bf16, Isa::kAmx),
+                         testing::Combine(testing::ValuesIn(kIsas),
                                           testing::Values(Compute::kF32, Compute::kBf16, Compute::kFp8)),
                          [](const auto& tested) {
                            return std::string(Name(std::get<0>(tested.param))) + "_" +

@@ -71,7 +71,6 @@ struct E4m3Source {
 
 // Bits of the nearest bf16, ties to even, in the upper half of the lanes.
 HWY_INLINE VU RoundBits(VF x) {
-  const DF df;
   const DU du;
   const auto u = hn::BitCast(du, x);
   const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(du, 1u));

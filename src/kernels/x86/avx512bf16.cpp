@@ -181,17 +181,20 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
     for (int i = 0; i < kM; ++i) acc[r][i] = _mm512_setzero_ps();
   }
   int64_t k = 0;
+  // W's values wait in registers and x's pass: the other way round eight rows of x and their sums are more than fit.
   for (; k + 32 <= d.k; k += 32) {
-    __m512i xv[kM];
-#pragma GCC unroll 32
-    for (int i = 0; i < kM; ++i) xv[i] = _mm512_loadu_si512(x + i * d.ldx + k);
+    __m512i wv[kR];
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) {
       const uint16_t* p = w + r * step * d.k + k;
       if constexpr (kM >= kPrefetchFrom) Prefetch(reinterpret_cast<const char*>(p) + kAheadBytes);
-      const __m512i wv = _mm512_loadu_si512(p);
+      wv[r] = _mm512_loadu_si512(p);
+    }
 #pragma GCC unroll 32
-      for (int i = 0; i < kM; ++i) acc[r][i] = DotPairs(acc[r][i], wv, xv[i]);
+    for (int i = 0; i < kM; ++i) {
+      const __m512i xv = _mm512_loadu_si512(x + i * d.ldx + k);
+#pragma GCC unroll 32
+      for (int r = 0; r < kR; ++r) acc[r][i] = DotPairs(acc[r][i], wv[r], xv);
     }
   }
   if (k < d.k) {
@@ -206,19 +209,40 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
   StoreSums(acc, d.y + m * d.ldy + row, d.ldy, step);
 }
 
+constexpr int64_t kCodesAheadBytes = 4096;  // widening takes time too: further ahead than rows of bf16
+
+// acc += 64 codes of each of kR rows, `stride` apart, times x; only the valid ones are read.
+template <int kR, int kM>
+inline void AddCodes(const E4m3Table& table, const uint8_t* w, int64_t stride, const uint16_t* x, int64_t ldx,
+                     __mmask64 valid, __m512 (&acc)[kR][kM]) {
+#pragma GCC unroll 32
+  for (int r = 0; r < kR; ++r) {
+    const uint8_t* p = w + r * stride;
+    Prefetch(p + kCodesAheadBytes);
+    __m512i low, high;
+    table.Widen(valid == ~__mmask64{0} ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(valid, p), &low, &high);
+#pragma GCC unroll 32
+    for (int i = 0; i < kM; ++i) {
+      acc[r][i] = DotPairs(acc[r][i], low, _mm512_loadu_si512(x + i * ldx));
+      acc[r][i] = DotPairs(acc[r][i], high, _mm512_loadu_si512(x + i * ldx + 32));
+    }
+  }
+}
+
 // E4M3 rows: 64 codes become two vectors of bf16; float32 sums of 128 are scaled into a second set of sums.
 template <int kR, int kM>
 inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
+  constexpr __mmask64 kAll = ~__mmask64{0};
   const E4m3Table table = E4m3Table::Make();
+  const int64_t stride = step * d.k, ldx = d.ldx;
   const uint8_t* w = static_cast<const uint8_t*>(d.w) + row * d.k;
-  const uint16_t* x = static_cast<const uint16_t*>(d.x) + m * d.ldx;
+  const uint16_t* x = static_cast<const uint16_t*>(d.x) + m * ldx;
   __m512 total[kR][kM];
 #pragma GCC unroll 32
   for (int r = 0; r < kR; ++r) {
 #pragma GCC unroll 32
     for (int i = 0; i < kM; ++i) total[r][i] = _mm512_setzero_ps();
   }
-  __m512i low, high;
   for (int64_t begin = 0; begin < d.k; begin += kScaleBlock) {
     __m512 acc[kR][kM];
 #pragma GCC unroll 32
@@ -226,30 +250,12 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
 #pragma GCC unroll 32
       for (int i = 0; i < kM; ++i) acc[r][i] = _mm512_setzero_ps();
     }
-    const int64_t end = begin + kScaleBlock < d.k ? begin + kScaleBlock : d.k;
-    int64_t k = begin;
-    for (; k + 64 <= end; k += 64) {
-#pragma GCC unroll 32
-      for (int r = 0; r < kR; ++r) {
-        const uint8_t* p = w + r * step * d.k + k;
-        table.Widen(_mm512_loadu_si512(p), &low, &high);
-#pragma GCC unroll 32
-        for (int i = 0; i < kM; ++i) {
-          acc[r][i] = DotPairs(acc[r][i], low, _mm512_loadu_si512(x + i * d.ldx + k));
-          acc[r][i] = DotPairs(acc[r][i], high, _mm512_loadu_si512(x + i * d.ldx + k + 32));
-        }
-      }
-    }
-    if (k < end) {
-      const __mmask64 valid = (uint64_t{1} << (end - k)) - 1;
-#pragma GCC unroll 32
-      for (int r = 0; r < kR; ++r) {
-        table.Widen(_mm512_maskz_loadu_epi8(valid, w + r * step * d.k + k), &low, &high);
-#pragma GCC unroll 32
-        for (int i = 0; i < kM; ++i) {
-          acc[r][i] = DotPairs(acc[r][i], low, _mm512_loadu_si512(x + i * d.ldx + k));
-          acc[r][i] = DotPairs(acc[r][i], high, _mm512_loadu_si512(x + i * d.ldx + k + 32));
-        }
+    if (begin + kScaleBlock <= d.k) {
+      AddCodes<kR, kM>(table, w + begin, stride, x + begin, ldx, kAll, acc);
+      AddCodes<kR, kM>(table, w + begin + 64, stride, x + begin + 64, ldx, kAll, acc);
+    } else {
+      for (int64_t k = begin; k < d.k; k += 64) {
+        AddCodes<kR, kM>(table, w + k, stride, x + k, ldx, d.k - k >= 64 ? kAll : (uint64_t{1} << (d.k - k)) - 1, acc);
       }
     }
 #pragma GCC unroll 32

@@ -123,6 +123,9 @@ class Server:
                 return int(line.split()[1]) * 1024
         return 0
 
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd")) if self.process else 0
+
     def wait_idle(self, seconds=20):
         """Until nothing runs or waits; the metrics then. Raises AssertionError if that does not come."""
         deadline = time.monotonic() + seconds

@@ -267,7 +267,8 @@ bool SameA(const BlockJob& x, const BlockJob& y) {
   if (!x.scaled || !y.scaled || !x.b_turned || !y.b_turned || x.m != y.m || x.k != y.k || x.bf16 != y.bf16)
     return false;
   const BlockTerm s = x.term(x.source, 0), t = y.term(y.source, 0);
-  return s.a.data == t.a.data && s.a.rows == t.a.rows && s.a.ld == t.a.ld && s.codes == t.codes && s.ue8m0 == t.ue8m0;
+  return s.a.data == t.a.data && s.a.rows == t.a.rows && s.a.ld == t.a.ld && s.codes == t.codes && s.round == t.round &&
+         s.ue8m0 == t.ue8m0;
 }
 
 // 128x1 tiles are made by way of 1x128 tiles, along the rows and along the columns of C.

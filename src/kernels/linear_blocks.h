@@ -31,8 +31,8 @@ struct BlockTerm {
   BlockOperand a, b;
   int64_t k = 0;
   bool round = false;  // float32 values of a and b to bf16
-  // Of a scaled job: a is quantised, in 1x128 tiles along k (or in blocks of 128 x 128), b are the codes of `weight`.
-  // Of one with A turned: a and b are quantised in 128x1 tiles.
+  // Of a scaled job: a is quantised, in 1x128 tiles along k (or in blocks of 128 x 128) or rounded if `round` says so,
+  // b are the codes of `weight`. Of one with A turned: a and b are quantised in 128x1 tiles.
   bool codes = false, a_blocks = false, ue8m0 = false;
   const Weight* weight = nullptr;
 };

@@ -1,6 +1,6 @@
 // Blocks of linear_blocks.h whose products are of FP8 codes: operands are quantised while they are packed, pieces of
 // 128 of k are summed apart and then scaled (tiles.h: MulScaled). Terms of a job whose weight is not FP8 have scales
-// of 1.
+// of 1, and so have rows of x that are rounded to bf16 instead.
 //
 // Dgrad: rows of dy in 1x128 tiles along k, W as it is. Wgrad (A turned): dy and x in tiles of 128 rows, by way of
 // their 1x128 codes (tiles.h: ColumnTile), which is why such jobs are cut at multiples of 128 (linear_blocks.cpp).
@@ -38,6 +38,8 @@ void ForPieces(int64_t begin, int64_t end, int64_t at, const F& f) {
 
 // ---- Dgrad ----
 
+bool Quantised(const BlockTerm& term) { return term.codes && !term.round; }
+
 // The scale of the block of 128 x 128 of a in which row r of the job lies.
 float BlockScale(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, int64_t r, int64_t begin,
                  int64_t end) {
@@ -56,7 +58,7 @@ void PackRow(const Tiles& tiles, const BlockJob& job, const BlockTerm& term, con
   float* floats = reinterpret_cast<float*>(out);
   float scales[kPieces];
   std::fill_n(scales, kPieces, 1.0f);
-  if (term.codes) {
+  if (Quantised(term)) {
     tiles.quantize(nullptr, floats, scales, x, n, term.ue8m0, kFp8TrainingFloor);
   } else if (job.bf16) {
     tiles.round_bf16(reinterpret_cast<uint16_t*>(out), x, n);
@@ -96,12 +98,12 @@ void PackRows(const Tiles& tiles, const BlockJob& job, const Ranges& range, int6
     float* first_scale = scale + at / kSumCutCodes * kBlockRows;
     const float* rows[kBlockRows];
     for (int64_t r = 0; r < range.rows; ++r) rows[r] = reinterpret_cast<const float*>(term.a.At(range.row + r, begin));
-    if (term.codes && job.bf16) {
+    if (Quantised(term) && job.bf16) {
       tiles.quantize_rows_bf16({reinterpret_cast<uint16_t*>(to.At(0, at)), to.ld, first_scale, kBlockRows, rows,
                                 range.rows, n, term.ue8m0, kFp8TrainingFloor});
     }
     for (int64_t r = 0; r < range.rows; ++r) {
-      if (!term.codes || !job.bf16) PackRow(tiles, job, term, rows[r], n, to.At(r, at), first_scale + r);
+      if (!Quantised(term) || !job.bf16) PackRow(tiles, job, term, rows[r], n, to.At(r, at), first_scale + r);
       if (job.bf16 && n % 2 != 0) reinterpret_cast<uint16_t*>(to.At(r, at))[n] = 0;
     }
   });

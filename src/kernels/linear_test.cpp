@@ -222,6 +222,8 @@ TEST(Linear, LargerThanABlock) {
   CheckProblem(Parsed("m291n70k66:f32:f32"), true, 11);
   CheckProblem(Parsed("m2n2100k96:bf16:bf16"), true, 12);
   CheckProblem(Parsed("m1n1500k8192:bf16:f8e4m3"), true, 13);
+  CheckProblem(Parsed("m67n65k2183:bf16:f8e4m3"), true, 17);
+  CheckProblem(Parsed("m1040n70k66:bf16:f8e4m3"), true, 18);
   CheckProblem(Parsed("m33n65k2183:fp8:f8e4m3:ue8m0"), true, 14);
   CheckProblem(Parsed("m1040n70k66:fp8:f8e4m3:ue8m0"), true, 15);
   CheckProblem(Parsed("m40n600k140:fp8:f8e4m3:ue8m0"), true, 16);
@@ -311,8 +313,8 @@ TEST(Linear, SameBitsForAnyThreads) {
   uint64_t seed = 500;
   for (const char* text :
        {"m1n700k333:bf16:bf16:j3", "m5n300k256:bf16:f8e4m3", "m70n200k300:bf16:bf16", "m70n130k300:w8a8:f8e4m3",
-        "m70n130k300:fp8:f8e4m3:j3", "m600n300k200:fp8:f8e4m3", "m40n20k300:fp8:f8e4m3:j20", "m33n65k130:f32:f32",
-        "m600n100k600:bf16:bf16", "m1n515k1000:f32:bf16"}) {
+        "m70n130k300:fp8:f8e4m3:j3", "m70n130k300:bf16:f8e4m3:j3", "m600n300k200:fp8:f8e4m3",
+        "m40n20k300:fp8:f8e4m3:j20", "m33n65k130:f32:f32", "m600n100k600:bf16:bf16", "m1n515k1000:f32:bf16"}) {
     const Case c(Parsed(text), false, ++seed);
     for (const Target& target : Targets()) {
       const std::vector<float> one = c.With(target.tiles, 1);
@@ -364,9 +366,9 @@ TEST(Linear, RowsByNumber) {
 
 TEST(Linear, NonFiniteStaysInItsRow) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
-  for (const char* text :
-       {"m3n20k37:f32:f32", "m3n20k37:bf16:bf16", "m3n20k37:bf16:f8e4m3", "m21n20k37:bf16:bf16", "m21n20k37:f32:bf16",
-        "m21n20k37:w8a8:f8e4m3", "m140n20k37:fp8:f8e4m3", "m140n20k37:f32:f32", "m140n20k38:bf16:bf16"}) {
+  for (const char* text : {"m3n20k37:f32:f32", "m3n20k37:bf16:bf16", "m3n20k37:bf16:f8e4m3", "m21n20k37:bf16:bf16",
+                           "m21n20k37:f32:bf16", "m21n20k37:w8a8:f8e4m3", "m140n20k37:fp8:f8e4m3",
+                           "m140n20k37:bf16:f8e4m3", "m140n20k37:f32:f32", "m140n20k38:bf16:bf16"}) {
     const Case c(Parsed(text), true, 9);
     for (int64_t k = 0; k < c.p.k; ++k) c.x.data<float>()[c.ldx + k] = kInf;
     for (const Target& target : Targets()) {

@@ -95,12 +95,14 @@ void Cut(const LinearInput& in, Plan* plan) {
 // Rows of x from which blocks are faster, for themselves and against the values of a row of W that are packed.
 constexpr int64_t kBlocksFrom = 128, kBlocksDepthPerRow = 3;
 
-// Rows of x from which products of FP8 codes are better quantised, packed and written by one task.
-constexpr int64_t kScaledFrom = 32;
+// Rows of x from which products of FP8 codes are better packed and written by one task: of codes, and of rounded x,
+// whose panels the other forms make once for all tasks.
+constexpr int64_t kScaledFrom = 32, kScaledRoundedFrom = 64;
 
 bool IsScaled(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
-  return args.compute == Compute::kFp8 && job.w.dtype == DType::kF8E4M3 && tiles.turn_codes && job.m >= kScaledFrom &&
-         job.y_dtype == DType::kF32 && !args.fixed_form;
+  if (job.w.dtype != DType::kF8E4M3 || !tiles.turn_codes || job.y_dtype != DType::kF32 || args.fixed_form) return false;
+  if (args.compute == Compute::kFp8) return job.m >= kScaledFrom;
+  return ArithmeticOf(args.compute, job.w.dtype) == Arithmetic::kRounded && job.m >= kScaledRoundedFrom;
 }
 
 bool IsBlocks(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
@@ -123,8 +125,9 @@ BlockTerm BlocksTerm(const void* source, int64_t) {
   return t;
 }
 
+template <bool round>
 BlockTerm ScaledTerm(const void* source, int64_t) {
-  BlockTerm t = BlocksTerm<false>(source, 0);
+  BlockTerm t = BlocksTerm<round>(source, 0);
   t.codes = true;
   t.weight = &static_cast<const LinearJob*>(source)->w;
   t.ue8m0 = t.weight->ue8m0;
@@ -148,7 +151,7 @@ BlockJob BlocksJob(const Tiles& tiles, const void* source, int64_t i) {
   job.bf16 = job.scaled || (tiles.mul_bf16 && round);
   job.k = PaddedK(job, from.w.cols);
   job.b_turned = true;
-  job.term = job.scaled ? ScaledTerm : round ? BlocksTerm<true> : BlocksTerm<false>;
+  job.term = job.scaled ? (round ? ScaledTerm<true> : ScaledTerm<false>) : round ? BlocksTerm<true> : BlocksTerm<false>;
   job.source = &from;
   return job;
 }

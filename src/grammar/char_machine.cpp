@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <map>
 
-#include "grammar/hash.h"
-
 namespace fathom::grammar {
 namespace {
 
@@ -28,12 +26,16 @@ CharMachine::CharMachine(Network network) : network_(std::move(network)), frames
 
 int32_t CharMachine::Push(int32_t node, int32_t below) {
   const uint64_t key = static_cast<uint64_t>(static_cast<uint32_t>(node)) << 32 | static_cast<uint32_t>(below);
-  const auto [at, fresh] = frame_ids_.try_emplace(key, static_cast<int32_t>(frames_.size()));
-  if (fresh) {
-    if (++places_ > kMaxPlaces) TooMany("places", kMaxPlaces);
-    frames_.push_back({node, below});
-  }
-  return at->second;
+  const uint64_t hash = HashWord(kHashSeed, key);
+  const int32_t found = frame_ids_.Find(hash, [&](int32_t id) {
+    const Frame& f = frames_[static_cast<size_t>(id)];
+    return f.node == node && f.below == below;
+  });
+  if (found >= 0) return found;
+  if (++places_ > kMaxPlaces) TooMany("places", kMaxPlaces);
+  frame_ids_.Add(hash, static_cast<int32_t>(frames_.size()));
+  frames_.push_back({node, below});
+  return static_cast<int32_t>(frames_.size()) - 1;
 }
 
 CharMachine::State CharMachine::Close(const std::vector<Place>& places, bool at_begin) {
@@ -90,6 +92,7 @@ CharMachine::State CharMachine::Close(const std::vector<Place>& places, bool at_
       }
     }
   }
+  work_ += std::ssize(seen_);
   if (reading.empty() && !accepts) return kDead;
   std::sort(reading.begin(), reading.end());
   return Intern(std::move(reading), accepts);
@@ -100,19 +103,19 @@ CharMachine::State CharMachine::Intern(std::vector<Place> places, bool accepts) 
   for (const Place& p : places) {
     hash = HashWord(hash, static_cast<uint64_t>(p.node) << 32 | static_cast<uint32_t>(p.stack));
   }
-  std::vector<State>& found = by_hash_[hash];
-  for (State s : found) {
+  const State found = config_ids_.Find(hash, [&](State s) {
     const Config& c = configs_[static_cast<size_t>(s)];
-    if (c.accepts == accepts && c.places == places) return s;
-  }
+    return c.accepts == accepts && c.places == places;
+  });
+  if (found >= 0) return found;
   places_ += std::ssize(places);
   if (places_ > kMaxPlaces) TooMany("places", kMaxPlaces);
   if (std::ssize(configs_) >= kMaxStates) TooMany("states", kMaxStates);
   const auto state = static_cast<State>(configs_.size());
+  config_ids_.Add(hash, state);
   Config& c = configs_.emplace_back();
   c.places = std::move(places);
   c.accepts = accepts;
-  found.push_back(state);
   return state;
 }
 
@@ -151,6 +154,7 @@ void CharMachine::ExpandConfig(Config& config) {
     }
   }
   std::sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) { return a.at < b.at; });
+  work_ += std::ssize(cuts);
   std::map<std::vector<int32_t>, State> next_of;
   std::vector<int32_t> active;  // ascending
   std::vector<Edge> edges;

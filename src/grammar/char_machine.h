@@ -8,10 +8,10 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "grammar/hash.h"
 #include "grammar/network.h"
 
 namespace fathom::grammar {
@@ -36,6 +36,7 @@ class CharMachine {
   State Next(State state, uint32_t character);
   bool Accepts(State state) const { return state != kDead && configs_[static_cast<size_t>(state)].accepts; }
   int64_t states() const { return static_cast<int64_t>(configs_.size()); }
+  int64_t work() const { return work_; }  // places and ranges looked at so far
 
  private:
   struct Place {
@@ -60,11 +61,11 @@ class CharMachine {
   Network network_;
   std::vector<bool> reads_;    // of each node: it has an edge that reads a character
   std::vector<Frame> frames_;  // of stacks; 0: empty
-  std::unordered_map<uint64_t, int32_t> frame_ids_;
+  IdTable frame_ids_;
   std::deque<Config> configs_;
-  std::unordered_map<uint64_t, std::vector<State>> by_hash_;
+  IdTable config_ids_;
   std::unordered_set<uint64_t> seen_;  // of a Close
-  int64_t places_ = 0;
+  int64_t places_ = 0, work_ = 0;
   State start_ = kDead;
 };
 

@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <bit>
 
-#include "grammar/hash.h"
-
 namespace fathom::grammar {
 namespace {
 
 constexpr std::array<const char*, 3> kWords = {"null", "false", "true"};
 
-std::string PackedKey(const std::vector<uint64_t>& words) {
-  return {reinterpret_cast<const char*>(words.data()), words.size() * sizeof(uint64_t)};
+template <class Bytes>
+void AddBytes(Bytes& set, std::string_view bytes) {
+  for (const char c : bytes) set[static_cast<uint8_t>(c) / 64] |= uint64_t{1} << static_cast<uint8_t>(c) % 64;
 }
 
 }  // namespace
@@ -21,7 +20,8 @@ JsonMachine::JsonMachine(std::shared_ptr<const JsonForms> forms) : forms_(std::m
   prefixes_.push_back({0, 0, 0});
   const Demand& root = forms_->demands[static_cast<size_t>(forms_->root)];
   if (!root.live) return;
-  start_ = InternState({Intern({.reads = Reads::kValue, .rule = forms_->root, .below = 0})});
+  out_ = {Intern({.reads = Reads::kValue, .rule = forms_->root, .below = 0})};
+  start_ = InternState(out_);
 }
 
 JsonMachine::FrameId JsonMachine::Intern(const Frame& frame) {
@@ -29,35 +29,34 @@ JsonMachine::FrameId JsonMachine::Intern(const Frame& frame) {
   hash = HashWord(hash, static_cast<uint64_t>(frame.at) << 32 | static_cast<uint32_t>(frame.more));
   hash = HashWord(hash, frame.character);
   hash = HashWord(hash, static_cast<uint64_t>(frame.below));
-  auto& same = frame_ids_[hash];
-  for (const FrameId id : same) {
-    if (frames_[static_cast<size_t>(id)] == frame) return id;
-  }
+  const FrameId found = frame_ids_.Find(hash, [&](FrameId id) { return frames_[static_cast<size_t>(id)] == frame; });
+  if (found >= 0) return found;
+  const auto id = static_cast<FrameId>(frames_.size());
   frames_.push_back(frame);
-  same.push_back(static_cast<FrameId>(frames_.size()) - 1);
-  bytes_ += static_cast<int64_t>(sizeof(Frame)) + 64;
-  return same.back();
+  frame_ids_.Add(hash, id);
+  bytes_ += static_cast<int64_t>(sizeof(Frame)) + IdTable::kBytesEach;
+  return id;
 }
 
-Machine::State JsonMachine::InternState(std::vector<FrameId> threads) {
+Machine::State JsonMachine::InternState(std::vector<FrameId>& threads) {
   if (threads.empty()) return kDead;
   std::sort(threads.begin(), threads.end());
   threads.erase(std::unique(threads.begin(), threads.end()), threads.end());
   uint64_t hash = kHashSeed;
   for (const FrameId id : threads) hash = HashWord(hash, static_cast<uint64_t>(id));
-  auto& same = state_ids_[hash];
-  for (const State id : same) {
-    if (states_[static_cast<size_t>(id)].threads == threads) return id;
-  }
-  bytes_ += static_cast<int64_t>(threads.size() * sizeof(FrameId) + sizeof(StateData)) + 64;
+  const State found =
+      state_ids_.Find(hash, [&](State id) { return states_[static_cast<size_t>(id)].threads == threads; });
+  if (found >= 0) return found;
+  bytes_ += static_cast<int64_t>(threads.size() * sizeof(FrameId) + sizeof(StateData)) + IdTable::kBytesEach;
   if (bytes_ > kMaxBytes) {
     throw Error{"a JSON schema's machine has taken its memory", std::to_string(states_.size()) + " states",
                 "at most " + std::to_string(kMaxBytes) + " bytes"};
   }
   const bool accepts = std::any_of(threads.begin(), threads.end(), [&](FrameId id) { return AcceptsThread(id); });
-  states_.push_back({.threads = std::move(threads), .accepts = accepts});
-  same.push_back(static_cast<State>(states_.size()) - 1);
-  return same.back();
+  const auto id = static_cast<State>(states_.size());
+  states_.push_back({.threads = threads, .accepts = accepts});
+  state_ids_.Add(hash, id);
+  return id;
 }
 
 bool JsonMachine::AcceptsThread(FrameId id) const {
@@ -76,13 +75,12 @@ Machine::State JsonMachine::Next(State state, uint8_t byte) {
   if (!data.row) {
     data.row = std::make_unique<Row>();
     bytes_ += static_cast<int64_t>(sizeof(Row));
+    ByteSet readable = {};
+    for (const FrameId id : data.threads) AddReadable(id, readable);
+    for (size_t i = 0; i < readable.size(); i++) data.row->known[i] = ~readable[i];
   }
   Row& row = *data.row;
-  const auto rank = [&] {
-    int64_t before = std::popcount(row.live[word] & (bit - 1));
-    for (size_t i = 0; i < word; i++) before += std::popcount(row.live[i]);
-    return before;
-  };
+  const auto rank = [&] { return static_cast<int64_t>(row.before[word]) + std::popcount(row.live[word] & (bit - 1)); };
   if ((row.known[word] & bit) != 0) return (row.live[word] & bit) != 0 ? row.next[static_cast<size_t>(rank())] : kDead;
   out_.clear();
   for (const FrameId id : data.threads) Step(id, byte);
@@ -91,6 +89,7 @@ Machine::State JsonMachine::Next(State state, uint8_t byte) {
   if (next != kDead) {
     row.next.insert(row.next.begin() + rank(), next);
     row.live[word] |= bit;
+    for (size_t i = word + 1; i < row.before.size(); i++) row.before[i]++;
     bytes_ += static_cast<int64_t>(sizeof(State));
   }
   return next;
@@ -102,34 +101,76 @@ NumberWalker& JsonMachine::WalkerOf(int32_t rule) {
   return *walker;
 }
 
-int32_t JsonMachine::InternBytes(std::unordered_map<std::string, int32_t>& ids, std::string key, size_t next) {
-  const auto [at, added] = ids.emplace(std::move(key), static_cast<int32_t>(next));
-  if (added) bytes_ += static_cast<int64_t>(at->first.size()) + 96;
-  return at->second;
-}
-
 int32_t JsonMachine::MembersId(const Members& members) {
-  std::vector<uint64_t> key = members.seen;
-  key.push_back(static_cast<uint64_t>(members.all) * 2 + (members.other ? 1 : 0));
-  const int32_t id = InternBytes(member_ids_, PackedKey(key), members_.size());
-  if (static_cast<size_t>(id) == members_.size()) members_.push_back(members);
-  return id;
+  uint64_t hash = HashWord(kHashSeed, static_cast<uint64_t>(members.all) * 2 + (members.other ? 1 : 0));
+  for (const uint64_t word : members.seen) hash = HashWord(hash, word);
+  const int32_t found = member_ids_.Find(hash, [&](int32_t id) {
+    const Members& m = members_[static_cast<size_t>(id)];
+    return m.all == members.all && m.other == members.other && m.seen == members.seen;
+  });
+  if (found >= 0) return found;
+  bytes_ += static_cast<int64_t>(sizeof(Members) + members.seen.size() * sizeof(uint64_t)) + IdTable::kBytesEach;
+  members_.push_back(members);
+  member_ids_.Add(hash, static_cast<int32_t>(members_.size()) - 1);
+  return static_cast<int32_t>(members_.size()) - 1;
 }
 
 int32_t JsonMachine::PositionId(const ArrayPosition& position) {
-  const int32_t id = InternBytes(position_ids_, std::to_string(position.Key()), positions_.size());
-  if (static_cast<size_t>(id) == positions_.size()) positions_.push_back(position);
-  return id;
+  const uint64_t key = position.Key(), hash = HashWord(kHashSeed, key);
+  const int32_t found =
+      position_ids_.Find(hash, [&](int32_t id) { return positions_[static_cast<size_t>(id)].Key() == key; });
+  if (found >= 0) return found;
+  bytes_ += static_cast<int64_t>(sizeof(ArrayPosition)) + IdTable::kBytesEach;
+  positions_.push_back(position);
+  position_ids_.Add(hash, static_cast<int32_t>(positions_.size()) - 1);
+  return static_cast<int32_t>(positions_.size()) - 1;
 }
 
 int32_t JsonMachine::PrefixId(const Prefix& prefix) {
   if (prefix.begin >= prefix.end) return 0;
-  const int32_t id = InternBytes(prefix_ids_,
-                                 PackedKey({static_cast<uint64_t>(prefix.begin), static_cast<uint64_t>(prefix.end),
-                                            static_cast<uint64_t>(prefix.depth)}),
-                                 prefixes_.size());
-  if (static_cast<size_t>(id) == prefixes_.size()) prefixes_.push_back(prefix);
-  return id;
+  const uint64_t hash =
+      HashWord(HashWord(kHashSeed, static_cast<uint64_t>(prefix.begin) << 32 | static_cast<uint32_t>(prefix.end)),
+               static_cast<uint64_t>(prefix.depth));
+  const int32_t found =
+      prefix_ids_.Find(hash, [&](int32_t id) { return prefixes_[static_cast<size_t>(id)] == prefix; });
+  if (found >= 0) return found;
+  bytes_ += static_cast<int64_t>(sizeof(Prefix)) + IdTable::kBytesEach;
+  prefixes_.push_back(prefix);
+  prefix_ids_.Add(hash, static_cast<int32_t>(prefixes_.size()) - 1);
+  return static_cast<int32_t>(prefixes_.size()) - 1;
+}
+
+void JsonMachine::AddReadable(FrameId id, ByteSet& bytes) const {
+  constexpr std::string_view kValueBytes = "\"[{-0123456789ntf";
+  const Frame& frame = frames_[static_cast<size_t>(id)];
+  switch (frame.reads) {
+    case Reads::kEnd:
+      return;
+    case Reads::kValue:
+      AddBytes(bytes, kValueBytes);
+      AddBytes(bytes, " ");
+      return;
+    case Reads::kWord:
+      AddBytes(bytes,
+               std::string_view(kWords[static_cast<size_t>(frame.rule)]).substr(static_cast<size_t>(frame.at), 1));
+      return;
+    case Reads::kNumber:
+      AddBytes(bytes, "0123456789.eE+-");
+      return AddReadable(frame.below, bytes);
+    case Reads::kString:
+    case Reads::kKey:
+      return AddReadableInText(frame, bytes);
+    case Reads::kArray:
+      AddBytes(bytes, frame.at == kBehindValue ? ",]" : "] ");
+      if (frame.at != kBehindValue) AddBytes(bytes, kValueBytes);
+      return;
+    case Reads::kObject:
+      AddBytes(bytes, frame.at == kBehindValue ? ",}" : "\"} ");
+      return;
+    case Reads::kColon:
+      AddBytes(bytes, ":");
+      return;
+  }
 }
 
 void JsonMachine::Step(FrameId id, uint8_t byte) {
@@ -353,7 +394,7 @@ bool JsonMachine::MayClose(const ObjectRule& rule, const Members& members) const
 
 void JsonMachine::StepObject(const Frame& frame, uint8_t byte) {
   const ObjectRule& rule = ObjectOf(frame);
-  const Members members = members_[static_cast<size_t>(frame.more)];
+  const Members& members = members_[static_cast<size_t>(frame.more)];
   Frame after = frame;
   if (byte == '}') {
     if ((frame.at == kOpened || frame.at == kBehindValue) && MayClose(rule, members)) out_.push_back(frame.below);
@@ -378,7 +419,7 @@ void JsonMachine::StepKey(const Frame& frame, uint8_t byte) {
     return;
   }
   const ObjectRule& rule = ObjectOf(frame);
-  const Members members = MembersOf(frame);
+  const Members& members = MembersOf(frame);
   const Prefix prefix = prefixes_[static_cast<size_t>(frame.more)];
   const bool named = prefix.begin < prefix.end &&
                      rule.names[static_cast<size_t>(prefix.begin)].size() == static_cast<size_t>(prefix.depth);

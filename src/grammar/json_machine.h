@@ -8,10 +8,10 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "grammar/hash.h"
 #include "grammar/json_forms.h"
 #include "grammar/machine.h"
 
@@ -27,6 +27,8 @@ class JsonMachine final : public Machine {
   State Start() override { return start_; }
   State Next(State state, uint8_t byte) override;
   bool Accepts(State state) const override;
+  Loop LoopOf(State state) override;
+  std::vector<LoopBytes> LikelyLoops(size_t most) override;
   int64_t states() const { return static_cast<int64_t>(states_.size()); }
 
  private:
@@ -56,10 +58,13 @@ class JsonMachine final : public Machine {
   // The names begin..end begin with a key's characters so far, `depth` of them; none: begin = end = 0.
   struct Prefix {
     int32_t begin, end, depth;
+    bool operator==(const Prefix&) const = default;
   };
+  using ByteSet = std::array<uint64_t, 4>;
   struct Row {
-    std::array<uint64_t, 4> known = {}, live = {};
-    std::vector<State> next = {};  // of the live bytes
+    ByteSet known = {}, live = {};
+    std::array<uint8_t, 4> before = {};  // live bytes in the words before each
+    std::vector<State> next = {};        // of the live bytes
   };
   struct StateData {
     std::vector<FrameId> threads;  // ascending
@@ -68,11 +73,13 @@ class JsonMachine final : public Machine {
   };
 
   FrameId Intern(const Frame& frame);
-  State InternState(std::vector<FrameId> threads);
+  State InternState(std::vector<FrameId>& threads);  // orders them
   bool AcceptsThread(FrameId id) const;
-  int32_t InternBytes(std::unordered_map<std::string, int32_t>& ids, std::string key, size_t next);
   NumberWalker& WalkerOf(int32_t rule);
 
+  // Adds the bytes that the thread may read, and maybe others.
+  void AddReadable(FrameId id, ByteSet& bytes) const;
+  static void AddReadableInText(const Frame& frame, ByteSet& bytes);
   void Step(FrameId id, uint8_t byte);  // adds to out_
   void StepValue(const Frame& frame, uint8_t byte);
   void BeginForm(const Form& form, FrameId below, uint8_t byte);
@@ -110,13 +117,11 @@ class JsonMachine final : public Machine {
 
   std::shared_ptr<const JsonForms> forms_;
   std::vector<Frame> frames_;
-  std::unordered_map<uint64_t, std::vector<FrameId>> frame_ids_;
+  IdTable frame_ids_, state_ids_, member_ids_, position_ids_, prefix_ids_;
   std::deque<StateData> states_;
-  std::unordered_map<uint64_t, std::vector<State>> state_ids_;
   std::vector<Members> members_;
   std::vector<ArrayPosition> positions_;
   std::vector<Prefix> prefixes_;
-  std::unordered_map<std::string, int32_t> member_ids_, position_ids_, prefix_ids_;
   std::unordered_map<int32_t, std::unique_ptr<NumberWalker>> walkers_;
   std::vector<FrameId> out_;
   int64_t bytes_ = 0;

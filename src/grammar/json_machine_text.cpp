@@ -34,7 +34,105 @@ uint32_t CharacterOf(uint32_t high, uint32_t low) {
   return 0x10000 + ((high - kHighSurrogates) << 10) + (low - kLowSurrogates);
 }
 
+// What each byte of a text and the rest of a character lead to, or:
+constexpr int32_t kNowhere = -1, kApart = -2;
+using Behind = std::array<int32_t, 256>;
+
+template <class Over>
+Behind BehindEach(const Over& over) {
+  Behind behind;
+  behind.fill(kNowhere);
+  for (int byte = 0x20; byte <= 0xF4; ++byte) {
+    const std::optional<CharRange> range = CharactersFrom(static_cast<uint8_t>(byte));
+    if (!range || byte == '"' || byte == '\\') continue;
+    const TextDfa::Onward onward = over(range->first, range->last);
+    if (onward.live) behind[static_cast<size_t>(byte)] = onward.uniform ? onward.to : kApart;
+  }
+  return behind;
+}
+
+Machine::Loop LoopOfDfa(const TextDfa& dfa, int32_t state) {
+  Behind behind = BehindEach([&](uint32_t first, uint32_t last) { return dfa.Over(state, first, last); });
+  std::replace(behind.begin(), behind.end(), kApart, Machine::kDead);
+  Machine::Loop loop = MostCommonLoop(behind);
+  loop.bytes.utf8 = true;
+  return loop;
+}
+
 }  // namespace
+
+void JsonMachine::AddReadableInText(const Frame& frame, ByteSet& bytes) {
+  constexpr uint64_t kHexLow = 0x03FF000000000000, kHexHigh = 0x0000007E0000007E;  // 0-9, A-F and a-f
+  switch (BegunOf(frame.character)) {
+    case Begun::kNothing:
+      bytes[0] |= ~uint64_t{0} << 0x20;
+      bytes[1] = ~uint64_t{0};
+      bytes[3] = ~uint64_t{0};
+      return;
+    case Begun::kBytes:
+    case Begun::kAnyBytes:
+      bytes[2] = ~uint64_t{0};
+      return;
+    case Begun::kEscape:
+      bytes[0] |= uint64_t{1} << '"' | uint64_t{1} << '/';
+      for (const char c : {'\\', 'b', 'f', 'n', 'r', 't', 'u'}) bytes[1] |= uint64_t{1} << (c - 64);
+      return;
+    default:
+      bytes[0] |= kHexLow;
+      bytes[1] |= kHexHigh | uint64_t{1} << ('\\' - 64) | uint64_t{1} << ('u' - 64);
+  }
+}
+
+// A state reads text where its first thread does: all of them have read the same.
+Machine::Loop JsonMachine::LoopOf(State state) {
+  const std::vector<FrameId>& threads = states_[static_cast<size_t>(state)].threads;
+  std::vector<Behind> behind;
+  for (const FrameId id : threads) {
+    const Frame& frame = frames_[static_cast<size_t>(id)];
+    if ((frame.reads != Reads::kString && frame.reads != Reads::kKey) || frame.character != 0) return {};
+    behind.push_back(BehindEach([&](uint32_t first, uint32_t last) { return Over(frame, first, last); }));
+  }
+  std::array<State, 256> next;
+  next.fill(kDead);
+  for (size_t byte = 0; byte < next.size(); ++byte) {
+    bool apart = false;
+    const bool as_before =
+        byte > 0 && std::all_of(behind.begin(), behind.end(), [&](const Behind& b) { return b[byte] == b[byte - 1]; });
+    if (as_before) {
+      next[byte] = next[byte - 1];
+      continue;
+    }
+    out_.clear();
+    for (size_t i = 0; i < threads.size(); ++i) {
+      const int32_t to = behind[i][byte];
+      apart = apart || to == kApart;
+      if (to < 0) continue;
+      Frame after = frames_[static_cast<size_t>(threads[i])];
+      after.at = to;
+      after.more = 0;  // of a key: no name begins like it
+      out_.push_back(Intern(after));
+    }
+    if (!apart) next[byte] = InternState(out_);
+  }
+  Loop loop = MostCommonLoop(next);
+  loop.bytes.utf8 = true;
+  return loop;
+}
+
+std::vector<LoopBytes> JsonMachine::LikelyLoops(size_t most) {
+  constexpr int32_t kMostStates = 512;  // of one automaton
+  std::vector<LoopBytes> loops;
+  const auto add = [&](const TextDfa& dfa) {
+    for (int32_t state = 0; state < std::min(dfa.states(), kMostStates) && loops.size() < most; ++state) {
+      const Loop loop = LoopOfDfa(dfa, state);
+      if (loop.next == kDead || !(LoopOfDfa(dfa, loop.next).bytes == loop.bytes)) continue;
+      if (std::find(loops.begin(), loops.end(), loop.bytes) == loops.end()) loops.push_back(loop.bytes);
+    }
+  };
+  for (const TextRule& rule : forms_->texts) add(rule.dfa);
+  for (const ObjectRule& rule : forms_->objects) add(rule.free);
+  return loops;
+}
 
 std::optional<JsonMachine::Frame> JsonMachine::InText(const Frame& frame, uint8_t byte) {
   switch (BegunOf(frame.character)) {

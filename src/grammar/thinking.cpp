@@ -72,6 +72,20 @@ bool ThinkingMachine::Accepts(State state) const {
   return answer != kDead && answer_->Accepts(answer);
 }
 
+Machine::Loop ThinkingMachine::LoopOf(State state) {
+  const Pair pair = states_[static_cast<size_t>(state)];
+  if (pair.part != kOver) return Machine::LoopOf(state);
+  Loop loop = answer_->LoopOf(pair.answer);
+  if (loop.next != kDead) loop.next = Of(kOver, loop.next);
+  return loop;
+}
+
+std::vector<LoopBytes> ThinkingMachine::LikelyLoops(size_t most) {
+  std::vector<LoopBytes> loops = answer_->LikelyLoops(most - 1);
+  if (start_ != kDead) loops.push_back(Machine::LoopOf(Of(kWithin, kDead)).bytes);
+  return loops;
+}
+
 std::unique_ptr<Machine> AfterThinking(std::unique_ptr<Machine> answer, Thinking thinking) {
   if (thinking == Thinking::kNone) return answer;
   return std::make_unique<ThinkingMachine>(std::move(answer), thinking);

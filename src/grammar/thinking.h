@@ -24,6 +24,8 @@ class ThinkingMachine final : public Machine {
   State Start() override { return start_; }
   State Next(State state, uint8_t byte) override;
   bool Accepts(State state) const override;
+  Loop LoopOf(State state) override;
+  std::vector<LoopBytes> LikelyLoops(size_t most) override;
 
  private:
   // What comes before the grammar, by characters of the tags met so far; kOver: nothing any more.

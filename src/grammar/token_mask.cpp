@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -10,144 +12,222 @@
 namespace fathom::grammar {
 namespace {
 
-constexpr int64_t kFewLoopBytes = 16;  // a walk through the base's exits pays from there on
+using Bits = TokenTrie::Bits;
+using Base = TokenTrie::Base;
+using State = Machine::State;
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 
-// Bytes whose characters of more than one byte all lead from `state` to `target`, and whatever else follows them leads
-// nowhere.
-class Utf8Loop {
- public:
-  Utf8Loop(Machine& machine, Machine::State state, Machine::State target)
-      : machine_(machine), state_(state), target_(target) {}
+// Bits of four logits that are kept, by four bits of a set.
+constexpr auto kKept = [] {
+  std::array<std::array<uint32_t, 4>, 16> kept = {};
+  for (uint32_t bits = 0; bits < 16; ++bits) {
+    for (uint32_t i = 0; i < 4; ++i) kept[bits][i] = (bits >> i & 1) != 0 ? ~uint32_t{0} : 0;
+  }
+  return kept;
+}();
 
-  bool Holds(int lead) {
-    if (lead < 0xC2 || lead > 0xF4) return false;
-    const Machine::State next = machine_.Next(state_, static_cast<uint8_t>(lead));
-    const int rest = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
-    const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    return low != 0x80 || high != 0xBF ? Check(next, rest, low, high) : Returns(next, rest);
+// Those of 64 logits of which the bit is not set: one by one where they are few, else four at a time, which compilers
+// make one instruction of.
+void Forbid(uint64_t allowed, float* logits) {
+  uint64_t out = ~allowed;
+  for (int i = 0; i < 6; ++i) out &= out - 1;
+  if (out == 0) {
+    for (out = ~allowed; out != 0; out &= out - 1) logits[__builtin_ctzll(out)] = kForbidden;
+    return;
+  }
+  constexpr auto kBits = std::bit_cast<uint32_t>(kForbidden);
+  for (int i = 0; i < 64; i += 4) {
+    const std::array<uint32_t, 4>& kept = kKept[allowed >> i & 15];
+    std::array<uint32_t, 4> four;
+    std::memcpy(four.data(), logits + i, sizeof(four));
+    for (size_t j = 0; j < 4; ++j) four[j] = (four[j] & kept[j]) | (kBits & ~kept[j]);
+    std::memcpy(logits + i, four.data(), sizeof(four));
+  }
+}
+
+// A mask in the making: sets of bases, and single tokens.
+class MaskMaker {
+ public:
+  MaskMaker(const TokenTrie& trie, Machine& machine, Loops& loops) : trie_(trie), machine_(machine), loops_(loops) {}
+
+  // Adds the tokens below a node, `state` being that behind the node.
+  void AddBelow(int32_t node, State state) {
+    if (trie_.IsLarge(node) && LoopOf(state).next != Machine::kDead) {
+      AddChain(node, state);
+    } else {
+      Walk(node + 1, trie_.End(node), state);
+    }
+  }
+
+  struct Parts {
+    std::shared_ptr<const Bits> bits;
+    bool shared = true;  // with others
+    std::vector<int32_t> more;
+    int64_t count = 0;
+  };
+  Parts Finish() {
+    Parts parts{.bits = shared_, .more = {}, .count = count_ + std::ssize(more_)};
+    if (std::ssize(more_) > trie_.words() / 4) {
+      Bits& bits = Own();
+      for (const int32_t id : more_) bits[static_cast<size_t>(id) >> 6] |= uint64_t{1} << (id & 63);
+      more_.clear();
+    }
+    parts.shared = !own_;
+    if (own_) parts.bits = std::make_shared<const Bits>(std::move(*own_));
+    parts.more = std::move(more_);
+    parts.more.shrink_to_fit();
+    return parts;
   }
 
  private:
-  // So many bytes 80..BF, and nothing else, lead from `at` to the target.
-  bool Returns(Machine::State at, int rest) {
-    if (rest == 0) return at == target_;
-    auto& known = known_[rest];
-    if (std::find(known.begin(), known.end(), at) != known.end()) return true;
-    if (known.size() > 16 || !Check(at, rest, 0x80, 0xBF)) return false;
-    known.push_back(at);
-    return true;
-  }
-  bool Check(Machine::State at, int rest, uint8_t low, uint8_t high) {
-    if (at == Machine::kDead) return false;
-    for (int byte = 0; byte < 256; ++byte) {
-      const Machine::State next = machine_.Next(at, static_cast<uint8_t>(byte));
-      if (byte < low || byte > high ? next != Machine::kDead : !Returns(next, rest - 1)) return false;
-    }
-    return true;
+  struct Range {
+    int32_t begin, end;
+  };
+
+  const Machine::Loop& LoopOf(State state) {
+    const auto at = loops_.find(state);
+    if (at != loops_.end()) return at->second;
+    return loops_.emplace(state, machine_.LoopOf(state)).first->second;
   }
 
+  void AddAt(int32_t node, State state) {
+    const std::span<const int32_t> ids = trie_.TokensOf(node);
+    more_.insert(more_.end(), ids.begin(), ids.end());
+    if (trie_.End(node) > node + 1) AddBelow(node, state);
+  }
+
+  // The tokens of sibling nodes and what is below them.
+  void Walk(int32_t begin, int32_t end, State state) {
+    if (begin == end) return;
+    const int32_t above = trie_.Depth(begin) - 1;
+    if (std::ssize(ways_) < trie_.longest() + 1) ways_.resize(static_cast<size_t>(trie_.longest()) + 1);
+    std::vector<State> states = std::move(ways_);  // by depth; another walk may begin within this one
+    states[static_cast<size_t>(above)] = state;
+    for (int32_t i = begin; i < end;) {
+      const auto depth = static_cast<size_t>(trie_.Depth(i));
+      const State next = machine_.Next(states[depth - 1], trie_.Byte(i));
+      if (next == Machine::kDead) {
+        i = trie_.End(i);
+        continue;
+      }
+      states[depth] = next;
+      const std::span<const int32_t> ids = trie_.TokensOf(i);
+      more_.insert(more_.end(), ids.begin(), ids.end());
+      if (trie_.IsLarge(i)) {
+        AddBelow(i, next);
+        i = trie_.End(i);
+      } else {
+        ++i;
+      }
+    }
+    ways_ = std::move(states);
+  }
+
+  // way[k]: the state behind k characters: the first one of the state's loop, the others of the next state's as long as
+  // it leads on by the same bytes.
+  void AddChain(int32_t root, State state) {
+    const Machine::Loop first = LoopOf(state);
+    std::vector<State> way{state, first.next};
+    bool endless = first.next == state;
+    LoopBytes rest = first.bytes;
+    if (!endless) {
+      const Machine::Loop& second = LoopOf(first.next);
+      if (second.next != Machine::kDead && second.bytes.utf8 == rest.utf8) rest = second.bytes;
+    }
+    while (!endless && std::ssize(way) <= Base::kMaxChars) {
+      const Machine::Loop& loop = LoopOf(way.back());
+      if (loop.next == Machine::kDead || !(loop.bytes == rest)) break;
+      endless = loop.next == way.back();
+      if (!endless) way.push_back(loop.next);
+    }
+    const auto base = trie_.BaseOf(root, rest);
+    const int32_t chars = endless ? Base::kAnyChars : static_cast<int32_t>(way.size()) - 1;
+    AddBits(base->Tokens(chars), base->Count(chars));
+    const std::vector<Range> others = TakeOut(root, state, first.bytes, rest);
+    for (int32_t c = 0; c <= chars; ++c) {
+      const State behind = way[std::min(static_cast<size_t>(c), way.size() - 1)];
+      AddPlaces(base->exits, c, behind, others);
+      if (c == chars && !endless) AddPlaces(base->begins, c, behind, others);
+    }
+  }
+
+  // What begins with a byte of `rest` that is none of `first` goes its own way.
+  std::vector<Range> TakeOut(int32_t root, State state, const LoopBytes& first, const LoopBytes& rest) {
+    std::vector<Range> out;
+    if (first == rest) return out;
+    for (int32_t i = root + 1; i < trie_.End(root); i = trie_.End(i)) {
+      const uint8_t byte = trie_.Byte(i);
+      if (!rest.Has(byte) || first.Has(byte)) continue;
+      out.push_back({i, trie_.End(i)});
+      Bits& bits = Own();
+      for (const int32_t id : trie_.TokensOf(i, trie_.End(i))) {
+        uint64_t& word = bits[static_cast<size_t>(id) >> 6];
+        count_ -= static_cast<int64_t>(word >> (id & 63) & 1);
+        word &= ~(uint64_t{1} << (id & 63));
+      }
+      const State next = machine_.Next(state, byte);
+      if (next != Machine::kDead) AddAt(i, next);
+    }
+    return out;
+  }
+
+  void AddPlaces(const Base::Places& places, int32_t chars, State state, const std::vector<Range>& others) {
+    for (const Base::Places::Group& group : places.Groups(chars)) {
+      const State next = machine_.Next(state, group.byte);
+      if (next == Machine::kDead) continue;
+      auto other = others.begin();  // nodes ascend as the ranges do
+      for (int32_t place = group.begin; place < group.end; ++place) {
+        const int32_t node = places.Node(place);
+        while (other != others.end() && other->end <= node) ++other;
+        if (other == others.end() || other->begin > node) AddAt(node, next);
+      }
+    }
+  }
+
+  void AddBits(const std::shared_ptr<const Bits>& bits, int64_t n) {
+    count_ += n;
+    if (!shared_ && !own_) {
+      shared_ = bits;
+      return;
+    }
+    Bits& all = Own();
+    for (size_t w = 0; w < all.size(); ++w) all[w] |= (*bits)[w];
+  }
+
+  Bits& Own() {
+    if (!own_) own_ = shared_ ? *shared_ : Bits(static_cast<size_t>(trie_.words()), 0);
+    shared_ = nullptr;
+    return *own_;
+  }
+
+  const TokenTrie& trie_;
   Machine& machine_;
-  const Machine::State state_, target_;
-  std::vector<Machine::State> known_[4];
+  Loops& loops_;
+  std::shared_ptr<const Bits> shared_;  // of a base, alone
+  std::optional<Bits> own_;
+  std::vector<int32_t> more_;
+  int64_t count_ = 0;        // of those in the sets
+  std::vector<State> ways_;  // of Walk
 };
-
-Loop FindLoop(Machine& machine, Machine::State state) {
-  std::array<Machine::State, 256> next;
-  std::vector<std::pair<Machine::State, int>> counts;
-  for (int byte = 0; byte < 256; ++byte) {
-    const Machine::State to = next[static_cast<size_t>(byte)] = machine.Next(state, static_cast<uint8_t>(byte));
-    if (to == Machine::kDead) continue;
-    const auto at = std::find_if(counts.begin(), counts.end(), [&](const auto& c) { return c.first == to; });
-    if (at == counts.end()) {
-      counts.push_back({to, 1});
-    } else {
-      ++at->second;
-    }
-  }
-  const auto most =
-      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  if (most == counts.end() || most->second < kFewLoopBytes) return {};
-  Loop loop{.bytes = {}, .next = most->first};
-  bool above = false;
-  for (int byte = 0; byte < 256; ++byte) {
-    if (next[static_cast<size_t>(byte)] != loop.next) continue;
-    loop.bytes.Add(static_cast<uint8_t>(byte));
-    above = above || byte > 127;
-  }
-  if (above) return loop;
-  loop.bytes.utf8 = true;
-  Utf8Loop characters(machine, state, loop.next);
-  for (int lead = 0x80; lead < 256; ++lead) {
-    if (characters.Holds(lead)) loop.bytes.Add(static_cast<uint8_t>(lead));
-  }
-  return loop;
-}
-
-const Loop& LoopOf(Machine& machine, Machine::State state, Loops& loops) {
-  const auto at = loops.find(state);
-  if (at != loops.end()) return at->second;
-  return loops.emplace(state, FindLoop(machine, state)).first->second;
-}
 
 }  // namespace
 
-// way[k]: the state behind k characters of the loop's bytes, as long as the next one leads on by the same bytes.
-void TokenMask::AddChain(const TokenTrie& trie, Machine& machine, Machine::State state, Loops& loops) {
-  using Base = TokenTrie::Base;
-  const Loop first = LoopOf(machine, state, loops);
-  std::vector<Machine::State> way{state, first.next};
-  bool endless = first.next == state;
-  while (!endless && std::ssize(way) <= Base::kMaxChars) {
-    const Loop& loop = LoopOf(machine, way.back(), loops);
-    if (!(loop.bytes == first.bytes)) break;
-    endless = loop.next == way.back();
-    if (!endless) way.push_back(loop.next);
-  }
-  const auto base = trie.BaseOf(first.bytes);
-  const int32_t chars = endless ? -1 : static_cast<int32_t>(way.size()) - 1;
-  bits_ = base->Bits(chars);
-  count_ = base->Count(chars);
-  const auto behind = [&](int32_t n) { return way[std::min(static_cast<size_t>(n), way.size() - 1)]; };
-  for (const Base::Place& exit : base->exits) {
-    if (!endless && exit.chars > chars) break;
-    trie.WalkFrom(exit.node, machine, behind(exit.chars), more_);
-  }
-  if (endless) return;
-  const auto at = std::lower_bound(base->begins.begin(), base->begins.end(), chars,
-                                   [](const Base::Place& p, int32_t n) { return p.chars < n; });
-  for (auto it = at; it != base->begins.end() && it->chars == chars; ++it) {
-    trie.WalkFrom(it->node, machine, behind(chars), more_);
-  }
-}
-
 TokenMask TokenMask::Make(const TokenTrie& trie, Machine& machine, Machine::State state, Loops& loops) {
+  MaskMaker maker(trie, machine, loops);
+  if (state != Machine::kDead) maker.AddBelow(TokenTrie::kRoot, state);
+  MaskMaker::Parts parts = maker.Finish();
   TokenMask mask;
-  if (LoopOf(machine, state, loops).next != Machine::kDead) {
-    mask.AddChain(trie, machine, state, loops);
-  } else {
-    trie.Walk(machine, state, mask.more_);
-  }
-  mask.count_ += std::ssize(mask.more_);
-  const int64_t words = (trie.vocab_size() + 63) / 64;
-  if (std::ssize(mask.more_) > 2 * words) {
-    auto own = mask.bits_ ? *mask.bits_ : std::vector<uint64_t>(static_cast<size_t>(words));
-    for (int32_t id : mask.more_) own[static_cast<size_t>(id) >> 6] |= uint64_t{1} << (id & 63);
-    mask.bits_ = std::make_shared<const std::vector<uint64_t>>(std::move(own));
-    mask.shared_ = false;
-    mask.more_ = {};
-  } else {
-    std::sort(mask.more_.begin(), mask.more_.end());
-    mask.more_.shrink_to_fit();
-  }
+  mask.bits_ = std::move(parts.bits);
+  mask.shared_ = parts.shared;
+  mask.more_ = std::move(parts.more);
+  mask.count_ = parts.count;
   return mask;
 }
 
 bool TokenMask::Allows(int32_t id) const {
   const size_t word = static_cast<size_t>(id) >> 6;
   if (bits_ && word < bits_->size() && ((*bits_)[word] >> (id & 63) & 1)) return true;
-  return std::binary_search(more_.begin(), more_.end(), id);
+  return std::find(more_.begin(), more_.end(), id) != more_.end();
 }
 
 int64_t TokenMask::bytes() const {
@@ -167,10 +247,13 @@ void TokenMask::Apply(std::span<float> logits, std::span<const int32_t> also) co
     const size_t n = std::min<size_t>(64, logits.size() - begin);
     if (words[w] == 0) {
       std::fill_n(logits.begin() + static_cast<std::ptrdiff_t>(begin), n, kForbidden);
-      continue;
+    } else if (n == 64) {
+      Forbid(words[w], logits.data() + begin);
+    } else {
+      for (size_t i = 0; i < n; ++i) {
+        if ((words[w] >> i & 1) == 0) logits[begin + i] = kForbidden;
+      }
     }
-    uint64_t out = n == 64 ? ~words[w] : ~words[w] & ((uint64_t{1} << n) - 1);
-    for (; out != 0; out &= out - 1) logits[begin + static_cast<size_t>(__builtin_ctzll(out))] = kForbidden;
   }
   if (begin < logits.size()) std::fill(logits.begin() + static_cast<std::ptrdiff_t>(begin), logits.end(), kForbidden);
   auto from = kept.begin();
@@ -181,6 +264,13 @@ void TokenMask::Apply(std::span<float> logits, std::span<const int32_t> also) co
 CompiledGrammar::CompiledGrammar(std::unique_ptr<Machine> machine, std::shared_ptr<const TokenTrie> trie)
     : machine_(std::move(machine)), trie_(std::move(trie)) {
   FATHOM_CHECK(machine_ && trie_);
+  try {
+    for (const LoopBytes& loop : machine_->LikelyLoops(kLikelyLoops)) {
+      trie_->BaseOf(TokenTrie::kRoot, loop);
+      if (trie_->blank() && !loop.Has(' ')) trie_->BaseOf(*trie_->blank(), loop);  // words, behind a space
+    }
+  } catch (const Error&) {  // of a state that is too large: the answer that reaches it says so, if one does
+  }
 }
 
 Machine::State CompiledGrammar::Start() {

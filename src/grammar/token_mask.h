@@ -20,12 +20,7 @@
 
 namespace fathom::grammar {
 
-// What leads to the state that most bytes lead to.
-struct Loop {
-  LoopBytes bytes;
-  Machine::State next = Machine::kDead;
-};
-using Loops = std::unordered_map<Machine::State, Loop>;  // those that were looked for
+using Loops = std::unordered_map<Machine::State, Machine::Loop>;  // those that were looked for
 
 class TokenMask {
  public:
@@ -41,11 +36,9 @@ class TokenMask {
   void Apply(std::span<float> logits, std::span<const int32_t> also) const;
 
  private:
-  void AddChain(const TokenTrie& trie, Machine& machine, Machine::State state, Loops& loops);
-
-  std::shared_ptr<const std::vector<uint64_t>> bits_;  // or none; shared with others or not
+  std::shared_ptr<const TokenTrie::Bits> bits_;  // or none; shared with others or not
   bool shared_ = true;
-  std::vector<int32_t> more_;  // ascending
+  std::vector<int32_t> more_;  // not in bits_
   int64_t count_ = 0;
 };
 
@@ -53,6 +46,7 @@ class TokenMask {
 class CompiledGrammar {
  public:
   static constexpr int64_t kMaxBytes = int64_t{32} << 20;  // of masks
+  static constexpr size_t kLikelyLoops = 8;                // are made ready by the constructor
 
   CompiledGrammar(std::unique_ptr<Machine> machine, std::shared_ptr<const TokenTrie> trie);
 

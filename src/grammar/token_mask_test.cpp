@@ -8,6 +8,7 @@
 
 #include "core/rng.h"
 #include "grammar/gbnf.h"
+#include "grammar/json_schema.h"
 #include "grammar/regex.h"
 #include "grammar/test_machine.h"
 #include "grammar/thinking.h"
@@ -43,6 +44,8 @@ std::vector<std::string> RandomTokens(uint64_t seed, int64_t count) {
                                                   "-",
                                                   ".",
                                                   " ",
+                                                  " the",
+                                                  " a",
                                                   "\n",
                                                   "a",
                                                   "the",
@@ -122,8 +125,32 @@ TEST(TokenMask, AgreesWithTheMachine) {
   ExpectMasksAgree([] { return CompileRegex(".{1,3}x").Value(); }, 8);
   ExpectMasksAgree([] { return CompileRegex("(.{2,5}\"){1,3}[^a]{40,60}").Value(); }, 9);
   ExpectMasksAgree([] { return CompileRegex("[^1]([ -~]{3}|\\p{L})+").Value(); }, 10);
+  // What begins otherwise than it goes on, words behind a space, and what may be a keyword.
+  ExpectMasksAgree([] { return CompileRegex("([a-z_][a-z_0-9]* ?)+").Value(); }, 11);
+  ExpectMasksAgree([] { return CompileRegex("(the|[a-z]+)( ([A-Za-z][ -~]{0,3}|ab)*[.\\n])+").Value(); }, 12);
   ExpectMasksAgree([] { return AfterThinking(CompileGbnf(kJson).Value(), Thinking::kOpen); }, 6);
   ExpectMasksAgree([] { return AfterThinking(CompileRegex("yes|no|[a-z ]+").Value(), Thinking::kMayOpen); }, 7);
+}
+
+TEST(TokenMask, AgreesWithTheMachineOfASchema) {
+  const auto of = [](const char* schema) {
+    return [schema] { return CompileJsonSchema(schema).Value()->MakeMachine(); };
+  };
+  ExpectMasksAgree(of(R"({"type": "object"})"), 21);
+  ExpectMasksAgree(of(R"({"type": "string", "minLength": 2, "maxLength": 9})"), 22);
+  ExpectMasksAgree(of(R"({"type": "string", "maxLength": 700})"), 23);
+  ExpectMasksAgree(of(R"({"type": "array", "items": {"type": "string", "pattern": "^[a-z ]{2,6}(yes|\\p{L}+)?$"}})"),
+                   24);
+  ExpectMasksAgree(of(R"({"properties": {"the": {"type": "integer"}, "a\u00e9": {"maxLength": 3}, "ab": true},
+    "required": ["the"], "patternProperties": {"^b": {"type": "null"}}})"),
+                   25);
+  // Several ways at once within one text.
+  ExpectMasksAgree(of(R"({"type": "array", "items": {"anyOf": [{"type": "string", "pattern": "^[^a]*$"}, {"type":
+    "string", "maxLength": 4}, {"enum": ["the yes", "nu", 12]}]}})"),
+                   26);
+  ExpectMasksAgree(of(R"({"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"a": {"type": "number",
+    "maximum": 20}, "b": {"type": "array", "items": {"$ref": "#/$defs/n"}}}, "additionalProperties": false}}})"),
+                   27);
 }
 
 TEST(Matcher, AcceptsTakesBackAndEnds) {

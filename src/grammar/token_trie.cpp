@@ -7,7 +7,6 @@
 namespace fathom::grammar {
 namespace {
 
-constexpr size_t kMaxBases = 16;
 constexpr size_t kLongestToken = 1024;  // longer ones are never allowed
 
 // Of a character's first bytes, as far as they say what may follow (Unicode 16, table 3-7).
@@ -51,7 +50,7 @@ TokenTrie::TokenTrie(const tokenizer::Tokenizer& tokenizer, int64_t vocab_size) 
     if (tokenizer.IsToken(id) && !tokenizer.IsSpecial(id)) tokens.push_back({tokenizer.TokenBytes(id), id});
   }
   Build(tokens);
-  BaseOf(JsonStringBytes())->Bits(-1);  // what most grammars will ask for
+  BaseOf(kRoot, JsonStringBytes());  // what most grammars will ask for
 }
 
 TokenTrie::TokenTrie(const std::vector<std::string>& tokens) : vocab_size_(std::ssize(tokens)) {
@@ -98,6 +97,9 @@ void TokenTrie::Build(const std::vector<std::pair<std::string_view, int32_t>>& t
   }
   close(0);
   firsts_.push_back(static_cast<int32_t>(ids_.size()));
+  for (int32_t i = 0; i < End(kRoot); i = End(i)) {
+    if (Byte(i) == ' ' && IsLarge(i)) blank_ = i;
+  }
 }
 
 std::span<const uint8_t> TokenTrie::BytesOf(int32_t id) const {
@@ -106,99 +108,80 @@ std::span<const uint8_t> TokenTrie::BytesOf(int32_t id) const {
   return std::span(text_).subspan(begin, end - begin);
 }
 
-void TokenTrie::WalkBelow(int32_t begin, int32_t end, Machine& machine, Machine::State state,
-                          std::vector<int32_t>& ids) const {
-  const auto at = [](int32_t i) { return static_cast<size_t>(i); };
-  const int base = depths_[at(begin)] - 1;
-  std::array<Machine::State, kLongestToken + 1> states;  // by depth below `begin`
-  states[0] = state;
-  for (int32_t i = begin; i < end;) {
-    const auto depth = static_cast<size_t>(depths_[at(i)] - base);
-    const Machine::State next = machine.Next(states[depth - 1], bytes_[at(i)]);
-    if (next == Machine::kDead) {
-      i = skips_[at(i)];
+void TokenTrie::Base::Places::Finish() {
+  constexpr size_t kKeys = (kAnyChars + 1) * 256;
+  std::vector<int32_t> begins(kKeys + 1, 0);
+  for (const auto& [key, node] : found_) ++begins[static_cast<size_t>(key) + 1];
+  for (size_t key = 0; key < kKeys; ++key) {
+    if (key % 256 == 0) firsts_[key / 256] = groups_.size();
+    if (begins[key + 1] == 0) {
+      begins[key + 1] = begins[key];
       continue;
     }
-    states[depth] = next;
-    for (int32_t t = firsts_[at(i)]; t < firsts_[at(i) + 1]; ++t) ids.push_back(ids_[at(t)]);
-    ++i;
+    begins[key + 1] += begins[key];
+    groups_.push_back({static_cast<uint8_t>(key % 256), begins[key], begins[key + 1]});
   }
+  firsts_.back() = groups_.size();
+  nodes_.resize(found_.size());
+  for (const auto& [key, node] : found_) nodes_[static_cast<size_t>(begins[static_cast<size_t>(key)]++)] = node;
+  found_ = {};
 }
 
-void TokenTrie::Walk(Machine& machine, Machine::State state, std::vector<int32_t>& ids) const {
-  if (!bytes_.empty()) WalkBelow(0, static_cast<int32_t>(bytes_.size()), machine, state, ids);
-}
-
-std::shared_ptr<const TokenTrie::Base> TokenTrie::MakeBase(const LoopBytes& loop) const {
+std::shared_ptr<const TokenTrie::Base> TokenTrie::MakeBase(int32_t root, const LoopBytes& loop) const {
   auto base = std::make_shared<Base>();
+  base->root = root;
   base->loop = loop;
-  base->words = (vocab_size_ + 63) / 64;
   struct Way {
     Utf8Progress progress;
     int32_t chars = 0;  // begun
   };
-  constexpr int32_t kMost = Base::kMaxChars;
+  constexpr int32_t kAny = Base::kAnyChars;
   std::vector<Way> ways(static_cast<size_t>(longest_) + 1);
-  std::vector<std::vector<int32_t>> by_chars(kMost + 2);
-  const auto nodes = static_cast<int32_t>(bytes_.size());
-  for (int32_t i = 0; i < nodes;) {
+  std::array<std::vector<int32_t>, kAny + 1> by_chars;  // ids
+  const int32_t top = Depth(root) + 1, end = End(root);
+  for (int32_t i = root + 1; i < end;) {
     const auto n = static_cast<size_t>(i);
-    Way way = ways[depths_[n] - 1u];
+    Way way = ways[static_cast<size_t>(depths_[n] - top)];
     const bool within = way.progress.rest > 0;
     const uint8_t byte = bytes_[n];
     const bool first = !within && loop.Has(byte);
+    const int32_t before = std::min(way.chars, kAny);
     if (within || (first && loop.utf8 && byte > 127) ? !way.progress.Take(byte) : !first) {
-      if (!within) base->exits.push_back({i, way.chars});  // within a character no other byte leads on
+      if (!within) base->exits.Add(before, byte, i);  // within a character no other byte leads on
       i = skips_[n];
       continue;
     }
     if (!within) {
-      if (way.chars <= kMost) base->begins.push_back({i, way.chars});
+      if (before < kAny) base->begins.Add(before, byte, i);
       ++way.chars;
     }
-    ways[depths_[n]] = way;
-    std::vector<int32_t>& ids = by_chars[static_cast<size_t>(std::min(way.chars, kMost + 1))];
-    ids.insert(ids.end(), ids_.begin() + firsts_[n], ids_.begin() + firsts_[n + 1]);
+    ways[static_cast<size_t>(depths_[n] - top) + 1] = way;
+    std::vector<int32_t>& ids = by_chars[static_cast<size_t>(std::min(way.chars, kAny))];
+    const std::span<const int32_t> own = TokensOf(i);
+    ids.insert(ids.end(), own.begin(), own.end());
     ++i;
   }
-  const auto fewer = [](const Base::Place& a, const Base::Place& b) { return a.chars < b.chars; };
-  std::stable_sort(base->exits.begin(), base->exits.end(), fewer);
-  std::stable_sort(base->begins.begin(), base->begins.end(), fewer);
-  for (const std::vector<int32_t>& ids : by_chars) {
-    base->ids_.insert(base->ids_.end(), ids.begin(), ids.end());
-    base->up_to_.push_back(std::ssize(base->ids_));
+  base->exits.Finish();
+  base->begins.Finish();
+  Bits bits(static_cast<size_t>(words()), 0);
+  for (size_t c = 0; c < by_chars.size(); ++c) {
+    for (int32_t id : by_chars[c]) bits[static_cast<size_t>(id) >> 6] |= uint64_t{1} << (id & 63);
+    base->counts_[c] = (c > 0 ? base->counts_[c - 1] : 0) + std::ssize(by_chars[c]);
+    base->bits_[c] = by_chars[c].empty() && c > 0 ? base->bits_[c - 1] : std::make_shared<const Bits>(bits);
   }
-  base->bits_.resize(by_chars.size());
   return base;
 }
 
-int64_t TokenTrie::Base::Count(int32_t chars) const {
-  return chars < 0 ? up_to_.back() : up_to_[static_cast<size_t>(chars)];
-}
-
-std::shared_ptr<const std::vector<uint64_t>> TokenTrie::Base::Bits(int32_t chars) const {
+std::shared_ptr<const TokenTrie::Base> TokenTrie::BaseOf(int32_t root, const LoopBytes& loop) const {
   const std::scoped_lock lock(mutex_);
-  auto& bits = bits_[chars < 0 ? bits_.size() - 1 : static_cast<size_t>(chars)];
-  if (!bits) {
-    auto made = std::make_shared<std::vector<uint64_t>>(static_cast<size_t>(words));
-    for (int64_t i = 0; i < Count(chars); ++i) {
-      const auto id = static_cast<size_t>(ids_[static_cast<size_t>(i)]);
-      (*made)[id >> 6] |= uint64_t{1} << (id & 63);
-    }
-    bits = std::move(made);
-  }
-  return bits;
-}
-
-std::shared_ptr<const TokenTrie::Base> TokenTrie::BaseOf(const LoopBytes& loop) const {
-  const std::scoped_lock lock(mutex_);
-  const auto at = std::find_if(bases_.begin(), bases_.end(), [&](const auto& b) { return b->loop == loop; });
+  const auto at =
+      std::find_if(bases_.begin(), bases_.end(), [&](const auto& b) { return b->root == root && b->loop == loop; });
   if (at != bases_.end()) {
-    std::rotate(bases_.begin(), at, at + 1);
-    return bases_.front();
+    bases_.splice(bases_.begin(), bases_, at);
+  } else {
+    if (bases_.size() >= kMaxBases) bases_.pop_back();
+    bases_.push_front(MakeBase(root, loop));
   }
-  if (bases_.size() >= kMaxBases) bases_.pop_back();
-  bases_.insert(bases_.begin(), MakeBase(loop));
   return bases_.front();
 }
 

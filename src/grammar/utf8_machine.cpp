@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "grammar/hash.h"
-
 namespace fathom::grammar {
 namespace {
 
@@ -55,17 +53,17 @@ Machine::State Utf8Machine::Within(int rest, Edges edges) {
   const auto same = [](const CharMachine::Edge& a, const CharMachine::Edge& b) {
     return a.first == b.first && a.last == b.last && a.next == b.next;
   };
-  std::vector<State>& found = by_hash_[hash];
-  for (State s : found) {
+  const State found = ids_.Find(hash, [&](State s) {
     const Content& c = states_[static_cast<size_t>(s)];
-    if (c.rest == rest && std::equal(c.edges.begin(), c.edges.end(), edges.begin(), edges.end(), same)) return s;
-  }
+    return c.rest == rest && std::equal(c.edges.begin(), c.edges.end(), edges.begin(), edges.end(), same);
+  });
+  if (found >= 0) return found;
   const auto state = static_cast<State>(states_.size());
-  bytes_ += static_cast<int64_t>(sizeof(Content) + edges.size() * sizeof(edges[0]));
+  ids_.Add(hash, state);
+  bytes_ += static_cast<int64_t>(sizeof(Content) + edges.size() * sizeof(edges[0])) + IdTable::kBytesEach;
   Content& c = states_.emplace_back();
   c.rest = rest;
   c.edges = std::move(edges);
-  found.push_back(state);
   return state;
 }
 
@@ -81,12 +79,25 @@ void Utf8Machine::Add(std::vector<Span>& spans, uint8_t byte, State next) {
 void Utf8Machine::ExpandState(State state) {
   std::vector<Span> spans;
   const CharMachine::State chars = states_[static_cast<size_t>(state)].chars;
+  // Where one edge covers all that a byte begins, it mostly covers what the next byte begins too.
+  const CharMachine::Edge* covering = nullptr;
+  State behind = kDead;
+  const auto part = [&](int rest, std::span<const CharMachine::Edge> edges, uint32_t low, uint32_t high) {
+    if (covering && covering->last >= high) return behind;
+    Edges of = Part(edges, low, high);
+    const bool one = of.size() == 1 && of[0].first == 0 && of[0].last == high - low;
+    covering =
+        one ? &*std::lower_bound(edges.begin(), edges.end(), low, [](const auto& e, uint32_t v) { return e.last < v; })
+            : nullptr;
+    return behind = Within(rest, std::move(of));
+  };
   const auto add_leads = [&](std::span<const CharMachine::Edge> edges, int first, int last, int rest, uint32_t base) {
+    covering = nullptr;
     const uint32_t each = 1u << (6 * rest);
     for (int lead = first; lead <= last; ++lead) {
       const uint32_t low = base + static_cast<uint32_t>(lead - first) * each;
       if (edges.empty() || low > edges.back().last) break;
-      Add(spans, static_cast<uint8_t>(lead), Within(rest, Part(edges, low, low + each - 1)));
+      Add(spans, static_cast<uint8_t>(lead), part(rest, edges, low, low + each - 1));
     }
   };
   if (chars != CharMachine::kDead) {
@@ -109,9 +120,11 @@ void Utf8Machine::ExpandState(State state) {
     const uint32_t each = 1u << (6 * rest);
     for (uint32_t byte = 0x80; byte <= 0xBF; ++byte) {
       const uint32_t low = (byte - 0x80) * each;
-      const Edges part = Part(edges, low, low + each - 1);
-      if (part.empty()) continue;
-      Add(spans, static_cast<uint8_t>(byte), rest == 0 ? OfChars(part.front().next) : Within(rest, part));
+      if (rest > 0) {
+        Add(spans, static_cast<uint8_t>(byte), part(rest, edges, low, low + each - 1));
+      } else if (const Edges of = Part(edges, low, low); !of.empty()) {
+        Add(spans, static_cast<uint8_t>(byte), OfChars(of.front().next));
+      }
     }
   }
   Content& c = states_[static_cast<size_t>(state)];
@@ -130,6 +143,54 @@ void Utf8Machine::ExpandState(State state) {
                 fmt::format("at most {} MiB of transitions", kMaxBytes >> 20),
                 "fewer or smaller bounded repetitions, less ambiguity");
   }
+}
+
+Machine::Loop Utf8Machine::LoopOfChars(CharMachine::State chars) {
+  const std::span<const CharMachine::Edge> edges = chars_->Edges(chars);
+  std::array<State, 256> next;
+  next.fill(kDead);
+  auto edge = edges.begin();
+  for (int lead = 0; lead < 256 && edge != edges.end(); ++lead) {
+    const std::optional<CharRange> range = CharactersFrom(static_cast<uint8_t>(lead));
+    if (!range) continue;
+    while (edge != edges.end() && edge->last < range->first) ++edge;
+    if (edge != edges.end() && edge->first <= range->first && edge->last >= range->last) {
+      next[static_cast<size_t>(lead)] = edge->next;
+    }
+  }
+  Loop loop = MostCommonLoop(next);
+  loop.bytes.utf8 = true;
+  return loop;
+}
+
+Machine::Loop Utf8Machine::LoopOf(State state) {
+  const CharMachine::State chars = states_[static_cast<size_t>(state)].chars;
+  if (chars == CharMachine::kDead) return {};
+  Loop loop = LoopOfChars(chars);
+  if (loop.next != CharMachine::kDead) loop.next = OfChars(loop.next);
+  return loop;
+}
+
+std::vector<LoopBytes> Utf8Machine::LikelyLoops(size_t most) {
+  constexpr size_t kMostStates = 200;
+  constexpr int64_t kMostWork = 1 << 18;
+  const int64_t work = chars_->work();
+  std::vector<LoopBytes> loops;
+  std::vector<CharMachine::State> reached;
+  if (chars_->Start() != CharMachine::kDead) reached.push_back(chars_->Start());
+  for (size_t i = 0; i < reached.size() && loops.size() < most && chars_->work() - work < kMostWork; ++i) {
+    const Loop loop = LoopOfChars(reached[i]);
+    // Where another set leads on, it is its own that is asked for.
+    if (loop.next != CharMachine::kDead && LoopOfChars(loop.next).bytes == loop.bytes &&
+        std::find(loops.begin(), loops.end(), loop.bytes) == loops.end()) {
+      loops.push_back(loop.bytes);
+    }
+    for (const CharMachine::Edge& e : chars_->Edges(reached[i])) {
+      if (reached.size() >= kMostStates) break;
+      if (std::find(reached.begin(), reached.end(), e.next) == reached.end()) reached.push_back(e.next);
+    }
+  }
+  return loops;
 }
 
 Machine::State Utf8Machine::Next(State state, uint8_t byte) {

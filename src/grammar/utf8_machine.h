@@ -6,10 +6,10 @@
 #include <array>
 #include <deque>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "grammar/char_machine.h"
+#include "grammar/hash.h"
 #include "grammar/machine.h"
 
 namespace fathom::grammar {
@@ -24,6 +24,8 @@ class Utf8Machine final : public Machine {
   State Start() override { return start_; }
   State Next(State state, uint8_t byte) override;
   bool Accepts(State state) const override;
+  Loop LoopOf(State state) override;
+  std::vector<LoopBytes> LikelyLoops(size_t most) override;
   int64_t states() const { return static_cast<int64_t>(states_.size()); }
 
  private:
@@ -41,6 +43,8 @@ class Utf8Machine final : public Machine {
   };
 
   State OfChars(CharMachine::State chars);
+  // As LoopOf, but the states are those of chars_.
+  Loop LoopOfChars(CharMachine::State chars);
   // `edges` over the values 0 .. 64^rest - 1.
   State Within(int rest, std::vector<CharMachine::Edge> edges);
   void ExpandState(State state);
@@ -49,7 +53,7 @@ class Utf8Machine final : public Machine {
   std::unique_ptr<CharMachine> chars_;
   std::deque<Content> states_;
   std::vector<State> of_chars_;
-  std::unordered_map<uint64_t, std::vector<State>> by_hash_;
+  IdTable ids_;  // of those within a character
   int64_t bytes_ = 0;
   State start_ = kDead;
 };

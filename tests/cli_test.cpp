@@ -121,6 +121,76 @@ TEST(Cli, GenerateBatch) {
   EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 4);
 }
 
+// Whatever a model of children's books would rather say: the answer is of what was asked for.
+TEST(Cli, GenerateHeldToAStructure) {
+  const Scratch dir;
+  const auto ask = [](const std::string& flags) {
+    return Fathom(std::string("generate ") + kModel + " -p 'The fox said' -n 60 --seed 3 " + flags + " 2>/dev/null");
+  };
+  std::ofstream(dir / "fox.json") << R"({"type": "object", "properties": {"tails": {"type": "integer", "minimum": 1,
+    "maximum": 9}, "red": {"type": "boolean"}}, "required": ["tails", "red"], "additionalProperties": false})";
+  const std::string schema = " --json-schema " + (dir / "fox.json");
+  const Ran fox = ask(schema);
+  ASSERT_EQ(fox.code, 0) << fox.out;
+  const nlohmann::json j = nlohmann::json::parse(fox.out);
+  EXPECT_EQ(j.size(), 2u);
+  EXPECT_TRUE(j["red"].is_boolean());
+  EXPECT_GE(j["tails"].get<int>(), 1);
+  EXPECT_LE(j["tails"].get<int>(), 9);
+  EXPECT_EQ(ask(schema).out, fox.out);
+  const std::string list = ask("--json-schema '{\"type\": \"array\", \"items\": {\"const\": 1}, \"minItems\": 2, "
+                               "\"maxItems\": 2}'")
+                               .out;
+  EXPECT_EQ(nlohmann::json::parse(list), nlohmann::json({1, 1}));
+  EXPECT_EQ(ask("--json-object --temperature 0 --stop ' '").out.front(), '{');
+  EXPECT_EQ(ask("--regex '[0-9]{4}-[0-9]{2}'").out.size(), 8u);
+  EXPECT_EQ(ask("--regex ''").out, "\n");  // the empty text alone
+  EXPECT_EQ(ask("--grammar 'root ::= \"[\" [ab]{3} \"]\"'").out.size(), 6u);
+  std::ofstream(dir / "g.gbnf") << "root ::= word (\" \" word){2}\nword ::= \"tick\" | \"tock\"\n";
+  EXPECT_EQ(ask("--grammar-file " + (dir / "g.gbnf")).out.size(), 15u);
+  const std::string choice = ask("--choice yes --choice '[no, never]'").out;
+  EXPECT_TRUE(choice == "yes\n" || choice == "[no, never]\n") << choice;
+  // A batch, and ids in place of text.
+  std::ofstream(dir / "p.txt") << "The old king\nIn the morning\nThe fox\n";
+  const Ran batch = Fathom(std::string("generate ") + kModel + " --json --ids 0,5,17 --ignore-eos --choice red");
+  EXPECT_NE(batch.out.find("\"text\":\"red\",\"finish_reason\":\"stop\""), std::string::npos) << batch.out;
+  ExpectSays(Fathom(std::string("generate ") + kModel + " --input-file " + (dir / "p.txt") + " --output " +
+                    (dir / "a.jsonl") + schema),
+             0, {});
+  std::ifstream answers(dir / "a.jsonl");
+  int lines = 0;
+  for (std::string line; std::getline(answers, line); ++lines) {
+    const nlohmann::json answer = nlohmann::json::parse(line);
+    EXPECT_EQ(nlohmann::json::parse(answer["text"].get<std::string>()).size(), 2u) << line;
+    EXPECT_EQ(answer["finish_reason"], "stop");
+  }
+  EXPECT_EQ(lines, 3);
+}
+
+TEST(Cli, StructuresThatCannotBeKeptAreRefused) {
+  const std::string base = std::string("generate ") + kModel + " -p 'The fox' -n 4 ";
+  ExpectSays(Fathom(base + "--regex a --choice b"), 2, {"--regex", "--choice", "excludes"});
+  ExpectSays(Fathom(base + "--json-schema true --json-object"), 2, {"--json-schema", "--json-object"});
+  ExpectSays(Fathom("generate --ckpt-path x --config y --ids 1 --choice b"), 2, {"--ckpt-path", "--choice"});
+  ExpectSays(Fathom(base + "--json-schema '{\"uniqueItems\": true}'"), 1, {"--json-schema", "uniqueItems"});
+  ExpectSays(Fathom(base + "--json-schema /no/such.json"), 1, {"/no/such.json"});
+  ExpectSays(Fathom(base + "--regex '(?=a)b'"), 1, {"--regex", "look"});
+  ExpectSays(Fathom(base + "--grammar 'root ::= lost'"), 1, {"--grammar", "lost"});
+  ExpectSays(Fathom(base + "--grammar-file /no/such.gbnf"), 1, {"/no/such.gbnf"});
+  ExpectSays(Fathom(base + "--choice 'a\xff'"), 1, {"--choice", "UTF-8"});
+}
+
+TEST(Cli, RenderByATemplateFile) {
+  const Scratch dir;
+  std::ofstream(dir / "t.jinja") << "{% for m in messages %}<{{ m.role }}>{{ m.content|upper }}{% endfor %}";
+  const std::string base = std::string("tokenizer render ") + kModel + " --chat-template ";
+  const Ran r = Fathom(base + (dir / "t.jinja"), R"([{"role": "user", "content": "Hi"}])");
+  EXPECT_EQ(r.code, 0);
+  EXPECT_EQ(r.out, "<user>HI");
+  std::ofstream(dir / "bad.jinja") << "a\n{% for %}";
+  ExpectSays(Fathom(base + (dir / "bad.jinja"), "[]"), 1, {"line 2"});
+}
+
 TEST(Cli, SeedRepeats) {
   const std::string base =
       std::string("generate ") + kModel + " -p 'The fox' -n 20 --temperature 1 2>/dev/null --seed ";

@@ -19,6 +19,7 @@
 #include "cli/loaded_model.h"
 #include "cli/progress_bar.h"
 #include "cli/sampling_options.h"
+#include "cli/structured_options.h"
 #include "cli/terminal.h"
 #include "io/file.h"
 #include "tokenizer/model_files.h"
@@ -30,6 +31,7 @@ namespace {
 struct GenerateFlags {
   ModelOptions model;
   SamplingOptions sampling;
+  StructuredOptions structured;
   DemoFlags demo;
   std::string prompt, file, ids, input_file, output;
   int64_t max_tokens = 256, ctx_size = 0, chunk = 0, drafts = -1;
@@ -56,7 +58,7 @@ class Generate {
   explicit Generate(const GenerateFlags& flags) : f_(flags), m_(flags.model) {}
 
   int Run() {
-    const bool needs_text = f_.ids.empty() || !f_.sampling.stop.empty();
+    const bool needs_text = f_.ids.empty() || !f_.sampling.stop.empty() || f_.structured.Any();
     LoadText(needs_text);
     ReadPrompts();
     MakeRequests();
@@ -130,6 +132,7 @@ class Generate {
     if (!f_.ignore_eos) {
       for (int64_t id : m_.checkpoint().eos_ids()) base.eos_ids.push_back(static_cast<int32_t>(id));
     }
+    if (text_) base.grammar = MakeGrammar(f_.structured, text_->tokenizer, m_.config().vocab_size);
     if (!f_.ids.empty()) {
       requests_ = {base};
       requests_[0].prompt = ParseIds(f_.ids);
@@ -165,15 +168,19 @@ class Generate {
     const auto total = static_cast<int64_t>(asked_);
     int64_t done = 0;
     size_t next = 0;
-    while (engine_->Step()) {
+    const auto finish = [&] {
       for (; next < answers_.size() && answers_[next] && !file_; ++next) {
         if (answers_[next]->error) throw *answers_[next]->error;
         Finish(next, *answers_[next]);
       }
+    };
+    while (engine_->Step()) {
+      finish();
       if (!progress) continue;
       done = std::count_if(answers_.begin(), answers_.end(), [](const auto& a) { return a.has_value(); });
       progress(done, total);
     }
+    finish();  // what ended without a step
     for (const auto& a : answers_) {
       if (a && a->error) throw *a->error;
     }
@@ -294,12 +301,15 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
   AddSamplingOptions(*c, f->sampling);
   AddModelOptions(*c, f->model, /*positional=*/false);
   AddDemoOptions(*c, f->demo);
+  AddStructuredOptions(*c, f->structured, {"--ckpt-path"});
   c->footer(
       "Examples:\n"
       "  fathom generate models/fathom-16m -p \"Once upon a time\" --max-tokens 64\n"
       "  echo \"The fox\" | fathom generate MODEL --temperature 0\n"
       "  fathom generate MODEL --ids 5,17 --max-tokens 48 --temperature 0 --json\n"
       "  fathom generate MODEL --input-file prompts.txt --output answers.jsonl\n"
+      "  fathom generate MODEL -p \"Ada, 36: \" --json-schema person.json\n"
+      "  fathom generate MODEL -p \"Is it warm? \" --choice yes --choice no\n"
       "  fathom generate --ckpt-path SHARDS --config config.json --interactive\n");
   c->callback([f, &exit_code] {
     if (!f->demo.ckpt_path.empty()) {

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/template_options.h"
 #include "cli/terminal.h"
 #include "cli/tokenizer_train.h"
 #include "tokenizer/chat_template.h"
@@ -26,7 +27,8 @@ using tokenizer::TokenId;
 
 struct TokenizerFlags {
   std::string model;
-  std::optional<std::string> text, file, chat_template;
+  std::optional<std::string> text, file;
+  std::string chat_template;  // empty: the model's own
   bool jsonl = false, bos = false, no_special = false, skip_special = false;
 };
 
@@ -151,7 +153,8 @@ Result<std::string> Render(const ModelText& model, const Json& row, const Tokeni
   const Json& messages = row.is_array() ? row
                                         : Need(row, "messages", &Json::is_array,
                                                "{\"messages\": [{\"role\": ..., \"content\": ...}, ...]}");
-  std::optional<std::string> name = flags.chat_template;
+  std::optional<std::string> name;
+  if (!flags.chat_template.empty()) name = flags.chat_template;
   tokenizer::ChatOptions options{
       .bos_token = model.bos_token, .eos_token = model.eos_token, .add_generation_prompt = false};
   if (row.is_object()) {
@@ -284,8 +287,7 @@ void AddTokenizerCommand(CLI::App& app, int& exit_code) {
                          "A chat to the text of its template; with --jsonl {\"messages\", \"tools\", \"thinking\", "
                          "\"add_generation_prompt\"} to {\"rendered\"}",
                          "The chat: a JSON list of messages, or an object as with --jsonl");
-  render->add_option("--template", flags->chat_template, "v2, v3, r1 or v3.1 (default: the model's own)")
-      ->type_name("NAME");
+  AddTemplateOptions(*render, flags->chat_template);
   render->callback([flags, &exit_code] { RunRender(*flags, exit_code); });
   AddTokenizerTrain(*command, exit_code);
 }

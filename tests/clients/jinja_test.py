@@ -29,21 +29,22 @@ CHAT = """{{ bos_token }}{%- for m in messages %}
 {% endfor %}{{ '<a>' if add_generation_prompt }}"""
 
 
-def mixed(r):
+def mixed(r, single):
     """Constructs within conditions, loops, macros and blocks, one behind the other."""
     wraps = ["{}", "{{% if n > {k} %}}{}{{% else %}}-{{% endif %}}", "{{% for i in range({k}) -%}}\n {} {{% endfor %}}",
              "{{% macro m(x={k}) %}}{}{{% endmacro %}}{{{{ m() }}}}", "{{% filter upper %}}{}{{% endfilter %}}",
              "{{% set v %}}{}{{%- endset %}}{{{{ v|length }}}}", "{{% with w = {k} %}}\n{}{{{{ w }}}}{{% endwith %}}\n"]
     parts = [r.choice(wraps).replace("{k}", str(r.randrange(4))) for _ in range(r.randrange(1, 4))]
-    # A name `loop` of one's own fails in Jinja2 where another loop is around it, and only there.
-    single = vectors.TEXT + [b for b in vectors.BLOCKS if "set loop" not in b] + ["{{ " + code + " }}" for code in vectors.CODE] * 2
     return "\n".join(p.replace("{}", r.choice(single)).replace("{{%", "{%").replace("%}}", "%}").replace("{{{{", "{{")
                      .replace("}}}}", "}}") for p in parts)
 
 
 def main():
     env, r = vectors.environment(), random.Random(5)
-    rows = [*vectors.cases(), *[(mixed(r), vectors.VARIABLES) for _ in range(RANDOM)]]
+    # Of what raises nothing alone (some of which is refused here when it is read). A name `loop` of one's own fails in
+    # Jinja2 where another loop is around it, and only there.
+    single = [t for t, v in vectors.cases() if "set loop" not in t and vectors.rendered(env, t, v) is not None]
+    rows = [*vectors.cases(), *[(mixed(r, single), vectors.VARIABLES) for _ in range(RANDOM)]]
     lines = "".join(json.dumps({"template": t, "variables": v}) + "\n" for t, v in rows)
     ours = subprocess.run([sys.argv[1]], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
     expected = [vectors.rendered(env, t, v) for t, v in rows]
@@ -65,7 +66,7 @@ def main():
     failing = sum(e is None for e in expected)
     print(f"Jinja2 {jinja2.__version__}: {len(rows)} templates, {failing} of which raise, {len(wrong)} rendered otherwise; "
           f"{len(chats)} conversations, {unlike} otherwise")
-    return 1 if wrong or unlike or len(ours) != len(rows) or failing > len(rows) // 2 else 0
+    return 1 if wrong or unlike or len(ours) != len(rows) or failing > len(rows) // 10 else 0
 
 
 if __name__ == "__main__":

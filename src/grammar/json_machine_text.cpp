@@ -121,9 +121,12 @@ Machine::Loop JsonMachine::LoopOf(State state) {
 
 std::vector<LoopBytes> JsonMachine::LikelyLoops(size_t most) {
   constexpr int32_t kMostStates = 512;  // of one automaton
+  int32_t left = 4096;                  // of all of them
   std::vector<LoopBytes> loops;
   const auto add = [&](const TextDfa& dfa) {
-    for (int32_t state = 0; state < std::min(dfa.states(), kMostStates) && loops.size() < most; ++state) {
+    const int32_t states = std::min({dfa.states(), kMostStates, left});
+    left -= states;
+    for (int32_t state = 0; state < states && loops.size() < most; ++state) {
       const Loop loop = LoopOfDfa(dfa, state);
       if (loop.next == kDead || !(LoopOfDfa(dfa, loop.next).bytes == loop.bytes)) continue;
       if (std::find(loops.begin(), loops.end(), loop.bytes) == loops.end()) loops.push_back(loop.bytes);

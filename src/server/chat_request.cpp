@@ -24,6 +24,27 @@ void ReadPrefix(const Fields& f, bool beta, ChatRequest& r) {
   }
 }
 
+void HoldToTools(const ServedModel& model, ReasoningSplitter::Start start, ChatRequest& r) {
+  using Start = ReasoningSplitter::Start;
+  if (!r.tools.forced() || !model.chat) return;
+  const tokenizer::ToolFormat format = model.chat->tool_format();
+  const grammar::Thinking thinking = start == Start::kThinking   ? grammar::Thinking::kOpen
+                                     : start == Start::kMayThink ? grammar::Thinking::kMayOpen
+                                                                 : grammar::Thinking::kNone;
+  const std::string key = fmt::format("tools {} {} {} {} {} {}", static_cast<int>(format), static_cast<int>(thinking),
+                                      static_cast<int>(r.tools.choice), r.tools.named, r.tools.parallel,
+                                      r.tools.shown.dump(-1, ' ', false, Json::error_handler_t::replace));
+  r.common.request.grammar = model.grammars->Get(model.text.tokenizer, model.vocab_size, key, [&] {
+    return grammar::AfterThinking(MakeToolMachine(r.tools, format), thinking);
+  });
+}
+
+void Replace(std::string& text, const std::string& from, const std::string& to) {
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+}
+
 }  // namespace
 
 std::string ReadText(const Fields& owner, std::string_view key, std::initializer_list<std::string_view> types) {
@@ -100,19 +121,23 @@ void SetTools(ToolRequest tools, const ServedModel& model, ChatRequest& r) {
   r.tools = std::move(tools);
 }
 
-void HoldToTools(const ServedModel& model, ReasoningSplitter::Start start, ChatRequest& r) {
-  using Start = ReasoningSplitter::Start;
-  if (!r.tools.forced() || !model.chat) return;
-  const tokenizer::ToolFormat format = model.chat->tool_format();
-  const grammar::Thinking thinking = start == Start::kThinking   ? grammar::Thinking::kOpen
-                                     : start == Start::kMayThink ? grammar::Thinking::kMayOpen
-                                                                 : grammar::Thinking::kNone;
-  const std::string key = fmt::format("tools {} {} {} {} {} {}", static_cast<int>(format), static_cast<int>(thinking),
-                                      static_cast<int>(r.tools.choice), r.tools.named, r.tools.parallel,
-                                      r.tools.shown.dump(-1, ' ', false, Json::error_handler_t::replace));
-  r.common.request.grammar = model.grammars->Get(model.text.tokenizer, model.vocab_size, key, [&] {
-    return grammar::AfterThinking(MakeToolMachine(r.tools, format), thinking);
+void HoldToForm(const ServedModel& model, ReasoningSplitter::Start start, ChatRequest& r) {
+  InWordsOf(r.names, [&] {
+    HoldToTools(model, start, r);
+    HoldToStructure(model, start, r.common);
   });
+}
+
+void InWordsOf(const FieldNames& names, const std::function<void()>& read) {
+  try {
+    read();
+  } catch (ApiError& e) {
+    for (const auto& [from, to] : names) {
+      Replace(e.param, from, to);
+      Replace(e.message, from, to);
+    }
+    throw;
+  }
 }
 
 bool ReadThinking(const Fields& f) {

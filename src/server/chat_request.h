@@ -1,10 +1,13 @@
 // The body of POST /v1/chat/completions, read and checked.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "server/generation_fields.h"
 #include "server/reasoning.h"
@@ -17,6 +20,8 @@ struct AnswerPrefix {
   std::string reasoning, content;
 };
 
+using FieldNames = std::vector<std::pair<std::string, std::string>>;  // here, and in the request
+
 struct ChatRequest {
   GenerationFields common;
   nlohmann::ordered_json messages;  // as tokenizer::RenderChat and RenderToolChat take them
@@ -26,6 +31,7 @@ struct ChatRequest {
   bool thinking = false;
   bool logprobs = false;
   int64_t top_logprobs = 0;
+  FieldNames names = {};  // of an API that has others
 };
 
 // Throws ApiError. `beta`: a prefix is allowed. `text`: what `body` was read from, for the order of keys.
@@ -33,8 +39,11 @@ ChatRequest ReadChat(const Json& body, const ServedModel& model, bool beta = fal
 
 // Tools as they were read, from this API or another: what the answer is searched for, what it may not write.
 void SetTools(ToolRequest tools, const ServedModel& model, ChatRequest& request);
-// Once it is known how the answer begins: the grammar of calls that must come, or whose arguments are strict.
-void HoldToTools(const ServedModel& model, ReasoningSplitter::Start start, ChatRequest& request);
+// Once it is known how the answer begins: the grammar of calls that must come, or whose arguments are strict, or of
+// what is structured. Throws ApiError: what cannot be compiled, by its field in the request.
+void HoldToForm(const ServedModel& model, ReasoningSplitter::Start start, ChatRequest& request);
+// An ApiError of `read` has the names of the request.
+void InWordsOf(const FieldNames& names, const std::function<void()>& read);
 
 // Takes the last message out of a conversation as the beginning of its answer; throws ApiError if it is none.
 AnswerPrefix TakePrefix(nlohmann::ordered_json& messages, const std::string& name);

@@ -174,6 +174,25 @@ TEST(Messages, WhatIsWrongIsNamed) {
   EXPECT_EQ(ErrorOf([&] { ReadMessagesRequest(body, Model(), false); }).status, 0);
 }
 
+// Schemas are compiled when the prompt is there, and named as they were sent.
+TEST(Messages, SchemasThatAreWrongAreNamed) {
+  const auto error = [](const std::string& fields) {
+    return ErrorOf([&] {
+      ChatRequest r = MessagesOf(fields);
+      HoldToForm(Model(), ReasoningSplitter::Start::kAnswering, r);
+    });
+  };
+  const std::string elsewhere = R"({"$ref": "http://elsewhere/"})";
+  const ApiError format =
+      error(R"(, "output_config": {"format": {"type": "json_schema", "schema": )" + elsewhere + "}}");
+  EXPECT_EQ(format.param, "output_config.format.schema");
+  EXPECT_EQ(format.message.find("response_format"), std::string::npos) << format.message;
+  const ApiError tool = error(R"(, "tools": [{"name": "f", "strict": true, "input_schema": )" + elsewhere +
+                              R"(}], "tool_choice": {"type": "any"})");
+  EXPECT_EQ(tool.param, "tools[0].input_schema");
+  EXPECT_EQ(tool.message.find("function"), std::string::npos) << tool.message;
+}
+
 constexpr const char* kWeather =
     R"({"name": "weather", "description": "d", "input_schema": {"type": "object", "properties": {"b": {}, "a": {}}}})";
 

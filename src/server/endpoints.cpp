@@ -56,8 +56,7 @@ void Server::Chat(const net::HttpRequest& request, const std::shared_ptr<Call>& 
   CheckReady();
   ChatRequest chat = ReadChat(ParseBody(request.body), model_, request.path.rfind("/beta/", 0) == 0, request.body);
   std::vector<PromptIds> prompts = {EncodeChat(model_, chat)};
-  HoldToTools(model_, prompts.front().start, chat);
-  HoldToStructure(model_, prompts.front().start, chat.common);
+  HoldToForm(model_, prompts.front().start, chat);
   Answer(std::make_shared<ChatReply>(model_, thread_, metrics_, call, std::move(chat.common), std::move(prompts)));
 }
 
@@ -72,8 +71,7 @@ void Server::Messages(const net::HttpRequest& request, const std::shared_ptr<Cal
   CheckReady();
   ChatRequest chat = ReadMessagesRequest(ParseBody(request.body), model_, /*generate=*/true, request.body);
   std::vector<PromptIds> prompts = {EncodeChat(model_, chat)};
-  HoldToTools(model_, prompts.front().start, chat);
-  HoldToStructure(model_, prompts.front().start, chat.common);
+  HoldToForm(model_, prompts.front().start, chat);
   Answer(std::make_shared<MessagesReply>(model_, thread_, metrics_, call, std::move(chat.common), std::move(prompts)));
 }
 
@@ -86,8 +84,7 @@ void Server::Responses(const net::HttpRequest& request, const std::shared_ptr<Ca
   CheckReady();
   ResponsesRequest responses = ReadResponses(ParseBody(request.body), model_, request.body);
   std::vector<PromptIds> prompts = {EncodeChat(model_, responses.chat)};
-  HoldToTools(model_, prompts.front().start, responses.chat);
-  HoldToStructure(model_, prompts.front().start, responses.chat.common);
+  HoldToForm(model_, prompts.front().start, responses.chat);
   Answer(std::make_shared<ResponsesReply>(model_, thread_, metrics_, call, std::move(responses), std::move(prompts)));
 }
 

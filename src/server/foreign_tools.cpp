@@ -8,27 +8,6 @@ namespace fathom::server {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
-using Names = std::vector<std::pair<std::string, std::string>>;  // here, and in the request
-
-void Replace(std::string& text, const std::string& from, const std::string& to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
-    text.replace(at, from.size(), to);
-  }
-}
-
-template <class F>
-void InWordsOf(const Names& names, const F& read) {
-  try {
-    read();
-  } catch (ApiError& e) {
-    for (const auto& [from, to] : names) {
-      Replace(e.param, from, to);
-      Replace(e.message, from, to);
-    }
-    throw;
-  }
-}
-
 std::string Dump(const OrderedJson& json) { return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); }
 
 }  // namespace
@@ -64,8 +43,9 @@ void SetForeignTools(OrderedJson functions, const std::string& choice, bool para
   }
   const std::string text = Dump(all);
   const Json object = Json::parse(text);
-  InWordsOf({{".function.parameters", fmt::format(".{}", schema)}, {".function.", "."}},
-            [&] { SetTools(ReadTools(Fields(object), model, text), model, request); });
+  const FieldNames names = {{".function.parameters", fmt::format(".{}", schema)}, {".function.", "."}};
+  InWordsOf(names, [&] { SetTools(ReadTools(Fields(object), model, text), model, request); });
+  request.names.insert(request.names.end(), names.begin(), names.end());
 }
 
 void AddForeignCall(const std::string& field, const std::string& id, const std::string& name,
@@ -99,8 +79,9 @@ void SetForeignFormat(const Json& format, const std::string& field, ChatRequest&
     response_format["json_schema"].erase("type");
   }
   const Json body = {{"response_format", response_format}};
-  InWordsOf({{"response_format.json_schema", field}, {"response_format", field}},
-            [&] { request.common.structured = ReadStructured(Fields(body)); });
+  const FieldNames names = {{"response_format.json_schema", field}, {"response_format", field}};
+  InWordsOf(names, [&] { request.common.structured = ReadStructured(Fields(body)); });
+  request.names.insert(request.names.end(), names.begin(), names.end());
 }
 
 }  // namespace fathom::server

@@ -22,13 +22,6 @@ net::HttpResponse AsJson(const OrderedJson& json) {
           .body = json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace)};
 }
 
-Dialect DialectOf(std::string_view path) {
-  if (path.find("/messages") != std::string_view::npos) return Dialect::kAnthropic;
-  const auto under = [&](std::string_view prefix) { return path.substr(0, prefix.size()) == prefix; };
-  return under("/chat/") || under("/beta/") || under("/user/") || path == "/models" ? Dialect::kDeepSeek
-                                                                                    : Dialect::kOpenAi;
-}
-
 // Stops at the first `model` of the outermost object.
 class ModelFinder : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -164,7 +157,7 @@ bool ModelHub::AnswerHere(const net::HttpRequest& request, const std::shared_ptr
   } else {
     return false;
   }
-  const auto call = std::make_shared<Call>(context_, request, exchange, route, DialectOf(path));
+  const auto call = std::make_shared<Call>(context_, request, exchange, route, Server::DialectOf(path));
   try {
     if (admin && !options_.keys.has_admin()) throw Refused(404, "no such path: " + path.substr(0, 200), "unknown_url");
     if (!answer) throw Refused(404, "no such path: " + path.substr(0, 200), "unknown_url");
@@ -185,7 +178,7 @@ bool ModelHub::AnswerHere(const net::HttpRequest& request, const std::shared_ptr
 }
 
 void ModelHub::Refuse(const net::HttpRequest& request, std::shared_ptr<net::Exchange> exchange, const ApiError& error) {
-  Call(context_, request, std::move(exchange), "other", DialectOf(request.path)).Fail(error);
+  Call(context_, request, std::move(exchange), "other", Server::DialectOf(request.path)).Fail(error);
 }
 
 net::HttpResponse ModelHub::Models(const net::HttpRequest& request) {

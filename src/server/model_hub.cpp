@@ -132,7 +132,7 @@ ModelHub::Entry& ModelHub::Choose(const net::HttpRequest& request, std::string_v
   if (!name.empty()) {
     if (Entry* entry = Find(name)) return *entry;
     // Anthropic's clients name models that no server of this kind has; its Server decides.
-    if (request.path.find("/messages") == std::string::npos) {
+    if (Server::DialectOf(request.path) != Dialect::kAnthropic) {
       std::vector<std::string> names;
       for (const auto& entry : entries_) names.push_back(entry->source.names.front());
       throw NoSuchModel(name, names);

@@ -355,6 +355,19 @@ TEST(ModelOfTest, TheOutermostObjectsModel) {
   EXPECT_EQ(ModelOf(deep), "") << "without recursion";
 }
 
+TEST(DialectOfTest, IsThatOfTheRoute) {
+  for (const char* path : {"/v1/messages", "/anthropic/v1/messages/count_tokens"}) {
+    EXPECT_EQ(Server::DialectOf(path), Dialect::kAnthropic) << path;
+  }
+  for (const char* path : {"/chat/completions", "/beta/completions", "/models", "/user/balance"}) {
+    EXPECT_EQ(Server::DialectOf(path), Dialect::kDeepSeek) << path;
+  }
+  for (const char* path :
+       {"/v1/chat/completions", "/v1/models/messages", "/v1/models", "/tokenize", "/none", "/", ""}) {
+    EXPECT_EQ(Server::DialectOf(path), Dialect::kOpenAi) << path;
+  }
+}
+
 TEST(JoinExpositionsTest, AFamilyIsThereOnce) {
   const std::string a = "# HELP x h\n# TYPE x counter\nx{m=\"a\"} 1\n# HELP y h\n# TYPE y gauge\ny 2\n";
   const std::string b = "# HELP x h\n# TYPE x counter\nx{m=\"b\"} 3\n# HELP z h\n# TYPE z gauge\nz 4";

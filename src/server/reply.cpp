@@ -10,6 +10,8 @@ namespace {
 
 using engine::FinishReason;
 
+constexpr size_t kChunkBytes = 480;  // what a chunk of one token has at most, as a rule
+
 double Between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -90,7 +92,7 @@ void Reply::Start() {
   if (gone_) CancelAll();  // those that were submitted while it went
   const std::scoped_lock lock(mutex_);
   started_ = true;
-  if (refused) return Fail(*refused);
+  if (refused) return Fail(*refused, /*charged=*/false);
   if (error_) return Fail(*error_);
   if (fields_.stream) {
     OpenStream(early_);
@@ -149,6 +151,7 @@ bool Reply::OnToken(size_t index, const engine::Token& token) {
     Join(state.text, std::move(delta));
   } else if (!delta.empty()) {
     std::string chunks;
+    chunks.reserve(kChunkBytes);
     OpenStream(chunks);
     AppendChunks(chunks, index, state, delta, "");
     Emit(std::move(chunks));
@@ -244,7 +247,7 @@ bool Reply::Beat(double quiet_seconds, double wait_seconds) {
   const bool waits = std::all_of(states_.begin(), states_.end(),
                                  [](const auto& s) { return s->choice.tokens() == 0 && !s->finished; });
   if (wait_seconds > 0 && waits && Between(call_->arrival(), now) > wait_seconds) {
-    Fail(Overloaded());
+    Fail(Overloaded(), /*charged=*/false);
     return false;
   }
   if (quiet_seconds <= 0 || Between(last_write_, now) < quiet_seconds) return true;
@@ -276,11 +279,12 @@ void Reply::Complete() {
   call_->End();
 }
 
-// The other answers of this request end too. A stream that has begun says so in its last event.
-void Reply::Fail(const ApiError& error) {
+// The other answers of this request end too. A stream that has begun says so in its last event. A request that nothing
+// was done for is not charged.
+void Reply::Fail(const ApiError& error, bool charged) {
   if (over_) return;
   over_ = true;
-  FillEntry();
+  if (charged) FillEntry();
   call_->entry().finish_reason = "error";
   if (fields_.stream && call_->begun()) {
     std::string end;

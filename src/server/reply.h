@@ -101,7 +101,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void Emit(std::string data);
   void SendWhole(net::HttpResponse response);
   void Complete();
-  void Fail(const ApiError& error);
+  void Fail(const ApiError& error, bool charged = true);
   void CancelAll();
   void FillEntry();
 

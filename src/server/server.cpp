@@ -71,14 +71,21 @@ Server::Server(const ServedModel& model, const engine::Engine& engine, engine::E
 
 Server::~Server() { thread_.Stop(); }
 
+const Server::Route* Server::FindRoute(std::string_view path) {
+  for (const Route& r : Routes()) {
+    if (path == r.path || (r.path.back() == '/' && path.substr(0, r.path.size()) == r.path)) return &r;
+  }
+  return nullptr;
+}
+
+Dialect Server::DialectOf(std::string_view path) {
+  const Route* route = FindRoute(path);
+  return route ? route->dialect : Dialect::kOpenAi;
+}
+
 void Server::Handle(net::HttpRequest request, std::shared_ptr<net::Exchange> exchange) {
-  const auto matches = [&](const Route& r) {
-    return r.path.back() == '/' ? request.path.size() >= r.path.size() && request.path.rfind(r.path, 0) == 0
-                                : request.path == r.path;
-  };
-  const auto& routes = Routes();
-  const auto route = std::find_if(routes.begin(), routes.end(), matches);
-  const bool known = route != routes.end() && (route->path != "/" || (options_.page && FindPageFile(request.path)));
+  const Route* route = FindRoute(request.path);
+  const bool known = route && (route->path != "/" || (options_.page && FindPageFile(request.path)));
   const auto call = std::make_shared<Call>(context_, request, std::move(exchange), known ? route->path : "other",
                                            known ? route->dialect : Dialect::kOpenAi);
   try {

@@ -54,7 +54,8 @@ class Server {
   void SetDraining() { draining_ = true; }
   const Metrics& metrics() const { return metrics_; }
   std::string MetricsExposition() const { return metrics_.Text(thread_.stats(), engine_options_, cache_bytes_); }
-  std::string ModelsJson() const;  // the elements of /v1/models
+  std::string ModelsJson() const;                   // the elements of /v1/models
+  static Dialect DialectOf(std::string_view path);  // in whose words errors are
 
  private:
   using Answerer = void (Server::*)(const net::HttpRequest&, const std::shared_ptr<Call>&);
@@ -66,6 +67,7 @@ class Server {
     Dialect dialect = Dialect::kOpenAi;
   };
   static const std::vector<Route>& Routes();
+  static const Route* FindRoute(std::string_view path);  // null where there is none
 
   void Dispatch(const Route& route, net::HttpRequest request, std::shared_ptr<Call> call);
   void Run(const Route& route, const net::HttpRequest& request, const std::shared_ptr<Call>& call);

@@ -101,7 +101,7 @@ std::optional<StructuredOutput> ReadStructured(const Fields& f) {
     if (!read_one) return;
     if (output) fields.Fail(key, fmt::format("cannot be given together with {}", first));
     output = std::move(read_one);
-    first = fields.Name(key);
+    first = output->field = fields.Name(key);
   };
   const auto schema = [](const Fields& fields, std::string_view key) {
     return Schema(*fields.Find(key), fields.Name(key));
@@ -136,8 +136,13 @@ void HoldToStructure(const ServedModel& model, ReasoningSplitter::Start start, G
                                      : start == Start::kMayThink ? grammar::Thinking::kMayOpen
                                                                  : grammar::Thinking::kNone;
   const std::string key = fmt::format("{} {}", static_cast<int>(thinking), g.structured->key);
-  g.request.grammar = model.grammars->Get(model.text.tokenizer, model.vocab_size, key,
-                                          [&] { return grammar::AfterThinking(g.structured->make(), thinking); });
+  g.request.grammar = model.grammars->Get(model.text.tokenizer, model.vocab_size, key, [&] {
+    std::unique_ptr<grammar::Machine> machine = g.structured->make();
+    const std::string& field = g.structured->field;
+    if (machine->Start() == grammar::Machine::kDead)
+      throw BadField(field, fmt::format("{}: nothing fulfils it", field), "invalid_grammar");
+    return grammar::AfterThinking(std::move(machine), thinking);
+  });
   g.request.grammar_ends = g.shown_eos;
 }
 

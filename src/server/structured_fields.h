@@ -23,6 +23,7 @@ struct GenerationFields;
 struct StructuredOutput {
   std::string key;                                          // of its kind and text: the same makes the same machine
   std::function<std::unique_ptr<grammar::Machine>()> make;  // throws ApiError that names the field
+  std::string field = {};                                   // where it stands
 };
 
 // Nothing where any text will do. Throws ApiError: more than one of them, wrong types.

@@ -34,6 +34,17 @@ ApiError ErrorOfFields(const std::string& fields) {
   return ErrorOf([&] { Read(fields); });
 }
 
+TEST(Structured, WhatNothingFulfilsIsRefused) {
+  for (const auto& start : {Start::kAnswering, Start::kMayThink, Start::kThinking}) {
+    const ApiError e =
+        ErrorOf([&] { Read(R"("structured_outputs": {"json": {"allOf": [{"const": 1}, {"const": 2}]}})", start); });
+    EXPECT_EQ(e.status, 400);
+    EXPECT_EQ(e.code, "invalid_grammar");
+    EXPECT_EQ(e.param, "structured_outputs.json");
+    EXPECT_THAT(e.message, HasSubstr("nothing fulfils it"));
+  }
+}
+
 TEST(Structured, EveryFieldHasItsGrammar) {
   const std::pair<const char*, const char*> objects[] = {
       {R"("response_format": {"type": "json_object"})", R"({"b": [1]})"},

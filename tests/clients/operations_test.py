@@ -150,6 +150,19 @@ class Accounting(FolderCase):
         self.assertIn("completion", text.splitlines()[0])
         self.assertTrue(text.splitlines()[-1].startswith("total"))
 
+    def test_who_is_sent_away_pays_nothing(self):
+        database = self.folder / "usage.db"
+        with Server("--no-log", "--max-running", "1", "--max-waiting", "1", "--usage-db", database) as server:
+            async def at_once():
+                target = Target(server.url)
+                return await asyncio.gather(*(target.completion({**ASK, "max_tokens": 200}) for _ in range(6)))
+
+            answers = asyncio.run(at_once())
+        answered = [a.json()["usage"]["prompt_tokens"] for a in answers if a.status == 200]
+        self.assertEqual({a.status for a in answers}, {200, 429})
+        (row,) = usage(database)
+        self.assertEqual([row[k] for k in ("requests", "errors", "prompt_tokens")], [6, 6 - len(answered), sum(answered)])
+
     def test_damage_stops_the_accounting_alone(self):
         database = self.folder / "usage.db"
         database.write_bytes(b"this is no database" * 1000)

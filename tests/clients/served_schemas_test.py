@@ -28,9 +28,8 @@ async def ask(target, number, schema, count, invalid):
     api, path, said = (("chat", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Some JSON, please."}]}),
                        ("completions", "/v1/completions", {"prompt": "For example:\n"}))[number % 3 == 0]
     answer = await target.request("POST", path, {**body, **said})
-    empty = b"allows no token" in answer.body
-    if answer.status == 400 and (empty or b"invalid_grammar" in answer.body):
-        count["nothing fulfils it" if empty else "refused"] += 1
+    if answer.status == 400 and b"invalid_grammar" in answer.body:
+        count["nothing fulfils it" if b"nothing fulfils it" in answer.body else "refused"] += 1
         return
     assert answer.status == 200, (answer.status, answer.body, schema)
     reply = read_reply(api, answer)

@@ -9,6 +9,7 @@
 #include "checkpoint/fingerprint.h"
 #include "cli/sampling_options.h"
 #include "core/machine.h"
+#include "net/http_server.h"
 
 namespace fathom::cli {
 namespace {
@@ -146,7 +147,8 @@ void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
                                         .drafts = drafts,
                                         .count_experts = !f_.admin_keys.empty() || !f_.api_key_file.empty(),
                                         .block_store = store,
-                                        .model_identity = identity});
+                                        .model_identity = identity,
+                                        .tell_within = net::WriteTogether});
   served_.max_context = size.ctx_size;
   if (drafts > 0) engine_->Calibrate();
 }

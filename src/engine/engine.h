@@ -45,6 +45,8 @@ struct EngineOptions {
   // Where blocks are kept beyond memory and this process; outlives the engine. Several engines may have the same.
   cache::BlockStore* block_store = nullptr;
   std::string model_identity = {};  // of the weights: blocks are found under it only
+  // Listeners hear of a step's tokens within this: for what is better done once for all of them. Empty: directly.
+  std::function<void(const std::function<void()>& tell)> tell_within = {};
 };
 
 // Counters since the start, and the state now.

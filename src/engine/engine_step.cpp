@@ -110,13 +110,16 @@ void Engine::State::Compute(std::vector<Item>& items) {
   stats_.rows += rows;
   TellSteps(items, begin, rows);
 
-  for (Item& item : items) {
-    Sequence& s = *item.sequence;
-    if (s.request.prompt_logprobs) ShowPrompt(env, item, hidden);
-    s.cached += item.valid();
-    s.drafts.clear();
-    if (item.completes) Take(item);
-  }
+  const auto tell = [&] {
+    for (Item& item : items) {
+      Sequence& s = *item.sequence;
+      if (s.request.prompt_logprobs) ShowPrompt(env, item, hidden);
+      s.cached += item.valid();
+      s.drafts.clear();
+      if (item.completes) Take(item);
+    }
+  };
+  options.tell_within ? options.tell_within(tell) : tell();
   if (options.drafts > 0) {
     const Clock::time_point drafting = Clock::now();
     DraftNext(env, items, hidden);

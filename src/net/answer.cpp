@@ -1,12 +1,21 @@
 #include "net/answer.h"
 
 #include <algorithm>
+#include <exception>
+#include <vector>
 
 #include "core/error.h"
 #include "net/connection.h"
 
 namespace fathom::net {
 namespace {
+
+// Connections that have something to write, where they are told together.
+struct Waking {
+  std::shared_ptr<ServerCore> core;
+  std::weak_ptr<Connection> connection;
+};
+thread_local std::vector<Waking>* gathered = nullptr;
 
 // What a handler holds. The answer itself also lives in its connection, so only this one's end says that nobody is left
 // to complete it.
@@ -35,9 +44,36 @@ void Answer::Wake(std::unique_lock<std::mutex>& lock) {
   const bool wake = !std::exchange(woken_, true);
   lock.unlock();
   if (!wake) return;
+  if (gathered) {
+    gathered->push_back({core_, connection_});
+    return;
+  }
   core_->Post([connection = connection_] {
     if (const auto c = connection.lock()) c->Flush();
   });
+}
+
+void WriteTogether(const std::function<void()>& write) {
+  if (gathered) return write();
+  std::vector<Waking> all;
+  gathered = &all;
+  std::exception_ptr thrown;
+  try {
+    write();
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  gathered = nullptr;
+  for (auto begin = all.begin(); begin != all.end();) {
+    const auto end = std::find_if(begin, all.end(), [&](const Waking& w) { return w.core != begin->core; });
+    begin->core->Post([some = std::vector<Waking>(begin, end)] {
+      for (const Waking& w : some) {
+        if (const auto c = w.connection.lock()) c->Flush();
+      }
+    });
+    begin = end;
+  }
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 void Answer::Send(HttpResponse response) {

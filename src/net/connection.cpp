@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <iterator>
 
 #include "net/answer.h"
 
@@ -16,7 +17,7 @@ constexpr size_t kHeadChunk = 2 << 10, kBodyChunk = 64 << 10;
 constexpr size_t kPipelined = 64 << 10;  // bytes that may come behind a request before its answer is complete
 constexpr double kFinishSeconds = 2;     // for the other side to read the last answer and to close
 constexpr double kLeastBodyRate = 1024;  // bytes a second that a body must come in at in the long run
-constexpr size_t kKeptOutput = 512;      // of a stream's buffer between its pieces
+constexpr size_t kKeptOutput = 1 << 10;  // of a stream's buffer between its pieces
 
 std::string Date() {
   const std::time_t now = std::time(nullptr);
@@ -256,7 +257,9 @@ void Connection::Flush() {
   if (head_only_ || bodiless_) {
     answer_->Written(part.data.size());
   } else if (!part.data.empty()) {
-    if (chunked_) out_ += fmt::format("{:x}\r\n", part.data.size());
+    constexpr size_t kChunkFrame = 32;  // length, line ends and the last chunk's mark
+    out_.reserve(out_.size() + part.data.size() + kChunkFrame);
+    if (chunked_) fmt::format_to(std::back_inserter(out_), "{:x}\r\n", part.data.size());
     out_ += part.data;
     if (chunked_) out_ += "\r\n";
   }

@@ -28,6 +28,10 @@ class Exchange {
   virtual bool gone() const = 0;
 };
 
+// What `write` gives to exchanges, on this thread, goes to their connections when it returns: one wake-up of the
+// server's thread for all of them.
+void WriteTogether(const std::function<void()>& write);
+
 // The request's head and body are complete.
 using Handler = std::function<void(HttpRequest request, std::shared_ptr<Exchange> exchange)>;
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <mutex>
@@ -175,6 +176,41 @@ TEST(HttpServer, WritesThatWaitGoOutTogether) {
   go.set_value();
   EXPECT_EQ(client.ReceiveUntil("0\r\n\r\n"), "64\r\n" + std::string(100, 'x') + "\r\n0\r\n\r\n");
   stream.reset();
+}
+
+// Nothing is sent before all is written, and what a connection got in between is one chunk.
+TEST(HttpServer, WritesTogether) {
+  Held held;
+  HttpServer server(AnyPort(), held.handler());
+  server.Start();
+  std::vector<TestClient> clients;
+  std::vector<std::shared_ptr<Exchange>> streams;
+  for (size_t i = 0; i < 3; ++i) {
+    clients.emplace_back(server.port()).Send(kGet);
+    streams.push_back(held.Take(i));
+    streams.back()->Begin(Text("begin "));
+    clients.back().ReceiveUntil("begin \r\n");
+    clients.back().Forget();
+  }
+  const auto write = [&](const char* text) {
+    for (const auto& stream : streams) stream->Write(text);
+  };
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // for the server to be done with what was received
+  WriteTogether([&] {
+    write("a");
+    WriteTogether([&] { write("b"); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_FALSE(std::any_of(clients.begin(), clients.end(), [](const TestClient& c) { return c.Readable(); }));
+  });
+  for (TestClient& client : clients) EXPECT_EQ(client.ReceiveUntil("b\r\n"), "2\r\nab\r\n");
+  EXPECT_THROW(WriteTogether([&] {
+                 write("c");
+                 throw Error("in the middle");
+               }),
+               Error);
+  for (TestClient& client : clients) client.ReceiveUntil("c\r\n");
+  write("d");
+  for (TestClient& client : clients) EXPECT_EQ(client.ReceiveUntil("d\r\n"), "2\r\nab\r\n1\r\nc\r\n1\r\nd\r\n");
 }
 
 TEST(HttpServer, ExpectContinue) {

@@ -227,7 +227,7 @@ HWY_INLINE V64 ExpF64(V64 x) {
   const D64 d;
   const hn::Rebind<int64_t, D64> di;
   const V64 magic = hn::Set(d, 0x1.8p52);
-  x = hn::Min(hn::Set(d, 80.0), hn::Max(hn::Set(d, -80.0), x));
+  x = Within(d, -80.0, 80.0, x);
   const V64 shifted = hn::Add(hn::Mul(x, hn::Set(d, 1.4426950408889634)), magic);
   const V64 n = hn::Sub(shifted, magic);
   V64 r = hn::Sub(x, hn::Mul(n, hn::Set(d, 0x1.62e42fefa0000p-1)));

@@ -33,8 +33,7 @@ HWY_INLINE float Sum(V v) { return hn::GetLane(hn::SumOfLanes(D(), v)); }
 HWY_INLINE void SigmoidBoth(V x, V* s, V* rest) {
   const D d;
   const V one = hn::Set(d, 1.0f);
-  // Max and Min return their second operand if one is NaN (x86) or NaN (Arm): NaN survives.
-  x = hn::Min(hn::Set(d, 80.0f), hn::Max(hn::Set(d, -80.0f), x));
+  x = Within(d, -80.0f, 80.0f, x);
   const V e = Exp(d, hn::Neg(x));
   *s = hn::Div(one, hn::Add(one, e));
   *rest = hn::Mul(e, *s);

@@ -101,14 +101,26 @@ HWY_INLINE void StoreBf16(D d, hn::Vec<D> v, bf16* p) {
   hn::StoreU(Bf16Bits(d, v), hn::Rebind<uint16_t, D>(), reinterpret_cast<uint16_t*>(p));
 }
 
+// x held within [low, high]; NaN stays NaN. Of a number and NaN, x86 takes the second operand; Highway's Min and Max on
+// Arm are minNum and maxNum, which take the number.
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> Within(D d, T low, T high, hn::Vec<D> x) {
+  const auto least = hn::Set(d, low), most = hn::Set(d, high);
+#if HWY_TARGET == HWY_NEON
+  x = hn::IfThenElse(hn::Lt(x, least), least, x);
+  return hn::IfThenElse(hn::Gt(x, most), most, x);
+#else
+  return hn::Min(most, hn::Max(least, x));
+#endif
+}
+
 // e^x, at most 2 ulp off where the result is normal; 0 below -104, infinity above 88.73, NaN for NaN.
 // x = n ln 2 + r; e^r = 1 + r + r^2 p(r), p interpolates (e^r - 1 - r) / r^2 at the Chebyshev nodes of |r| <= ln(2) / 2
 // (relative error below 2^-26); the scaling by 2^n is in two steps, so that subnormal results come out.
 template <class D>
 HWY_INLINE hn::Vec<D> Exp(D d, hn::Vec<D> x) {
   const hn::RebindToSigned<D> di;
-  // Max and Min return their second operand if one is NaN (x86) or NaN (Arm): NaN survives.
-  x = hn::Min(hn::Set(d, 89.0f), hn::Max(hn::Set(d, -104.0f), x));
+  x = Within(d, -104.0f, 89.0f, x);
   const auto n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
   auto r = hn::NegMulAdd(n, hn::Set(d, 0x1.63p-1f), x);  // 9 bits of ln 2: exact even without a fused product
   r = hn::NegMulAdd(n, hn::Set(d, -0x1.bd0106p-13f), r);

@@ -148,7 +148,8 @@ class Load:
                 self.count["over a limit" if b"rate_limit" in answer.body else "sent away"] += 1
             await asyncio.sleep(0.2)
             return None
-        if answer.status in (400, 422) and ask.may_refuse and b"invalid_grammar" in answer.body:
+        refused = b"output_config.format" if ask.api == "messages" else b"invalid_grammar"  # errors there have no code
+        if answer.status in (400, 422) and ask.may_refuse and refused in answer.body:
             self.count["schemas refused"] += 1
             return None
         if not self.expect(answer.status == 200, f"{shown} got {answer.status}: {answer.body[:300]}"):

@@ -87,6 +87,7 @@ struct ArrayPosition {
   int64_t index = 0;
   std::array<uint8_t, 4> counts = {};
 
+  bool operator==(const ArrayPosition&) const = default;
   uint64_t Key() const {
     return static_cast<uint64_t>(index) << 32 | static_cast<uint64_t>(counts[0]) << 24 |
            static_cast<uint64_t>(counts[1]) << 16 | static_cast<uint64_t>(counts[2]) << 8 | counts[3];

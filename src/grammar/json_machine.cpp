@@ -24,18 +24,23 @@ JsonMachine::JsonMachine(std::shared_ptr<const JsonForms> forms) : forms_(std::m
   start_ = InternState(out_);
 }
 
+template <class T>
+int32_t JsonMachine::IdOf(IdTable& ids, std::vector<T>& all, uint64_t hash, const T& thing, size_t bytes_behind) {
+  const int32_t found = ids.Find(hash, [&](int32_t id) { return all[static_cast<size_t>(id)] == thing; });
+  if (found >= 0) return found;
+  const auto id = static_cast<int32_t>(all.size());
+  all.push_back(thing);
+  ids.Add(hash, id);
+  bytes_ += static_cast<int64_t>(sizeof(T) + bytes_behind) + IdTable::kBytesEach;
+  return id;
+}
+
 JsonMachine::FrameId JsonMachine::Intern(const Frame& frame) {
   uint64_t hash = HashWord(kHashSeed, static_cast<uint64_t>(frame.reads) << 32 | static_cast<uint32_t>(frame.rule));
   hash = HashWord(hash, static_cast<uint64_t>(frame.at) << 32 | static_cast<uint32_t>(frame.more));
   hash = HashWord(hash, frame.character);
   hash = HashWord(hash, static_cast<uint64_t>(frame.below));
-  const FrameId found = frame_ids_.Find(hash, [&](FrameId id) { return frames_[static_cast<size_t>(id)] == frame; });
-  if (found >= 0) return found;
-  const auto id = static_cast<FrameId>(frames_.size());
-  frames_.push_back(frame);
-  frame_ids_.Add(hash, id);
-  bytes_ += static_cast<int64_t>(sizeof(Frame)) + IdTable::kBytesEach;
-  return id;
+  return IdOf(frame_ids_, frames_, hash, frame);
 }
 
 Machine::State JsonMachine::InternState(std::vector<FrameId>& threads) {
@@ -104,26 +109,11 @@ NumberWalker& JsonMachine::WalkerOf(int32_t rule) {
 int32_t JsonMachine::MembersId(const Members& members) {
   uint64_t hash = HashWord(kHashSeed, static_cast<uint64_t>(members.all) * 2 + (members.other ? 1 : 0));
   for (const uint64_t word : members.seen) hash = HashWord(hash, word);
-  const int32_t found = member_ids_.Find(hash, [&](int32_t id) {
-    const Members& m = members_[static_cast<size_t>(id)];
-    return m.all == members.all && m.other == members.other && m.seen == members.seen;
-  });
-  if (found >= 0) return found;
-  bytes_ += static_cast<int64_t>(sizeof(Members) + members.seen.size() * sizeof(uint64_t)) + IdTable::kBytesEach;
-  members_.push_back(members);
-  member_ids_.Add(hash, static_cast<int32_t>(members_.size()) - 1);
-  return static_cast<int32_t>(members_.size()) - 1;
+  return IdOf(member_ids_, members_, hash, members, members.seen.size() * sizeof(uint64_t));
 }
 
 int32_t JsonMachine::PositionId(const ArrayPosition& position) {
-  const uint64_t key = position.Key(), hash = HashWord(kHashSeed, key);
-  const int32_t found =
-      position_ids_.Find(hash, [&](int32_t id) { return positions_[static_cast<size_t>(id)].Key() == key; });
-  if (found >= 0) return found;
-  bytes_ += static_cast<int64_t>(sizeof(ArrayPosition)) + IdTable::kBytesEach;
-  positions_.push_back(position);
-  position_ids_.Add(hash, static_cast<int32_t>(positions_.size()) - 1);
-  return static_cast<int32_t>(positions_.size()) - 1;
+  return IdOf(position_ids_, positions_, HashWord(kHashSeed, position.Key()), position);
 }
 
 int32_t JsonMachine::PrefixId(const Prefix& prefix) {
@@ -131,13 +121,7 @@ int32_t JsonMachine::PrefixId(const Prefix& prefix) {
   const uint64_t hash =
       HashWord(HashWord(kHashSeed, static_cast<uint64_t>(prefix.begin) << 32 | static_cast<uint32_t>(prefix.end)),
                static_cast<uint64_t>(prefix.depth));
-  const int32_t found =
-      prefix_ids_.Find(hash, [&](int32_t id) { return prefixes_[static_cast<size_t>(id)] == prefix; });
-  if (found >= 0) return found;
-  bytes_ += static_cast<int64_t>(sizeof(Prefix)) + IdTable::kBytesEach;
-  prefixes_.push_back(prefix);
-  prefix_ids_.Add(hash, static_cast<int32_t>(prefixes_.size()) - 1);
-  return static_cast<int32_t>(prefixes_.size()) - 1;
+  return IdOf(prefix_ids_, prefixes_, hash, prefix);
 }
 
 void JsonMachine::AddReadable(FrameId id, ByteSet& bytes) const {

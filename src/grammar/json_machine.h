@@ -54,6 +54,7 @@ class JsonMachine final : public Machine {
     std::vector<uint64_t> seen = {};  // bits of the names
     int64_t named = 0, all = 0;       // all: only counted where it matters
     bool other = false;               // one that the schema does not mention
+    bool operator==(const Members&) const = default;
   };
   // The names begin..end begin with a key's characters so far, `depth` of them; none: begin = end = 0.
   struct Prefix {
@@ -72,6 +73,10 @@ class JsonMachine final : public Machine {
     std::unique_ptr<Row> row = nullptr;
   };
 
+  // The place of `thing` in `all`, where it is put if it is not there; `bytes_behind`: of memory that it holds
+  // elsewhere.
+  template <class T>
+  int32_t IdOf(IdTable& ids, std::vector<T>& all, uint64_t hash, const T& thing, size_t bytes_behind = 0);
   FrameId Intern(const Frame& frame);
   State InternState(std::vector<FrameId>& threads);  // orders them
   bool AcceptsThread(FrameId id) const;

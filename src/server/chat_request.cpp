@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "grammar/thinking.h"
 #include "server/ordered_json.h"
 #include "server/tool_grammar.h"
 
@@ -25,12 +24,9 @@ void ReadPrefix(const Fields& f, bool beta, ChatRequest& r) {
 }
 
 void HoldToTools(const ServedModel& model, ReasoningSplitter::Start start, ChatRequest& r) {
-  using Start = ReasoningSplitter::Start;
   if (!r.tools.forced() || !model.chat) return;
   const tokenizer::ToolFormat format = model.chat->tool_format();
-  const grammar::Thinking thinking = start == Start::kThinking   ? grammar::Thinking::kOpen
-                                     : start == Start::kMayThink ? grammar::Thinking::kMayOpen
-                                                                 : grammar::Thinking::kNone;
+  const grammar::Thinking thinking = ThinkingFrom(start);
   const std::string key = fmt::format("tools {} {} {} {} {} {}", static_cast<int>(format), static_cast<int>(thinking),
                                       static_cast<int>(r.tools.choice), r.tools.named, r.tools.parallel,
                                       r.tools.shown.dump(-1, ' ', false, Json::error_handler_t::replace));

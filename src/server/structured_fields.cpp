@@ -8,7 +8,6 @@
 #include "grammar/gbnf.h"
 #include "grammar/json_schema.h"
 #include "grammar/regex.h"
-#include "grammar/thinking.h"
 #include "server/api_error.h"
 #include "server/generation_fields.h"
 
@@ -128,13 +127,22 @@ std::optional<StructuredOutput> ReadStructured(const Fields& f) {
   return output;
 }
 
+grammar::Thinking ThinkingFrom(ReasoningSplitter::Start start) {
+  switch (start) {
+    case ReasoningSplitter::Start::kThinking:
+      return grammar::Thinking::kOpen;
+    case ReasoningSplitter::Start::kMayThink:
+      return grammar::Thinking::kMayOpen;
+    case ReasoningSplitter::Start::kAnswering:
+      break;
+  }
+  return grammar::Thinking::kNone;
+}
+
 void HoldToStructure(const ServedModel& model, ReasoningSplitter::Start start, GenerationFields& g) {
-  using Start = ReasoningSplitter::Start;
   if (!g.structured) return;
   if (g.request.grammar) throw BadField("response_format", "cannot be given where a tool must be called");
-  const grammar::Thinking thinking = start == Start::kThinking   ? grammar::Thinking::kOpen
-                                     : start == Start::kMayThink ? grammar::Thinking::kMayOpen
-                                                                 : grammar::Thinking::kNone;
+  const grammar::Thinking thinking = ThinkingFrom(start);
   const std::string key = fmt::format("{} {}", static_cast<int>(thinking), g.structured->key);
   g.request.grammar = model.grammars->Get(model.text.tokenizer, model.vocab_size, key, [&] {
     std::unique_ptr<grammar::Machine> machine = g.structured->make();

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "grammar/machine.h"
+#include "grammar/thinking.h"
 #include "server/fields.h"
 #include "server/reasoning.h"
 #include "server/served_model.h"
@@ -28,6 +29,9 @@ struct StructuredOutput {
 
 // Nothing where any text will do. Throws ApiError: more than one of them, wrong types.
 std::optional<StructuredOutput> ReadStructured(const Fields& fields);
+
+// What a grammar lets the model think before the answer.
+grammar::Thinking ThinkingFrom(ReasoningSplitter::Start start);
 
 // Once it is known how answers begin: the request's grammar, which begins behind what the model thinks. Throws
 // ApiError: what cannot be compiled, by its field; tools that must be called.

@@ -7,10 +7,12 @@
 namespace fathom::kernels {
 namespace {
 
-constexpr int64_t kRowPad = 64;      // dot_bf16_* want zeros up to a multiple of this
+constexpr int64_t kRowPad = 64;      // dot_bf16_* and quads_* want zeros up to a multiple of this
 constexpr int64_t kPackDepth = 512;  // values of k that are packed at a time; a multiple of kFp8Block
 
-bool UsedAsItIs(const LinearInput& in) { return !in.panels && !in.x_rows && in.arithmetic == Arithmetic::kPlain; }
+bool UsedAsItIs(const LinearInput& in) {
+  return in.layout == InputLayout::kRows && !in.x_rows && in.arithmetic == Arithmetic::kPlain;
+}
 
 // Values [begin, begin + n) of one row as bf16 (out16) or float32 (out32).
 void ConvertRow(const Tiles& tiles, const LinearInput& in, int64_t row, int64_t begin, int64_t n, uint16_t* out16,
@@ -45,6 +47,24 @@ void ConvertRows(const Tiles& tiles, const LinearInput& in, int64_t row, std::by
   for (int64_t begin = 0; begin < in.k; begin += kPackDepth) {
     ConvertRow(tiles, in, row, begin, std::min(kPackDepth, in.k - begin), out + begin,
                reinterpret_cast<float*>(scratch), scales ? scales + begin / kFp8Block : nullptr);
+  }
+}
+
+// One row into its quarter of a quad's vectors; the last one fills the quad's other rows with zeros.
+void ConvertQuads(const Tiles& tiles, const LinearInput& in, int64_t row, std::byte* scratch) {
+  float* scales = in.scales ? in.scales + row * in.ld_scales : nullptr;
+  uint16_t* values = reinterpret_cast<uint16_t*>(scratch);  // (kPackDepth,)
+  const int64_t group = QuadGroup(in.m), first = row / group * group;
+  const int64_t rows = std::min(group, RoundUp(in.m - first, 4));
+  for (int64_t begin = 0; begin < in.k; begin += kPackDepth) {
+    const int64_t n = std::min(kPackDepth, in.k - begin), padded = RoundUp(n, kRowPad);
+    ConvertRow(tiles, in, row, begin, n, values, nullptr, scales ? scales + begin / kFp8Block : nullptr);
+    std::fill(values + n, values + padded, uint16_t{0});
+    uint16_t* out = static_cast<uint16_t*>(in.data) + first * in.ld + begin * rows + (row - first) * 8;
+    for (int64_t k = 0; k < padded; k += 8, out += 8 * rows) {
+      std::memcpy(out, values + k, 8 * sizeof(uint16_t));
+      if (row == in.m - 1) std::fill(out + 8, out + (first + rows - row) * 8, uint16_t{0});
+    }
   }
 }
 
@@ -85,11 +105,13 @@ void ConvertPanel(const Tiles& tiles, const LinearInput& in, int64_t panel, std:
 
 bool LinearInput::SameAs(const LinearInput& o) const {
   return x && x == o.x && x_rows == o.x_rows && ldx == o.ldx && m == o.m && k == o.k && arithmetic == o.arithmetic &&
-         bf16 == o.bf16 && panels == o.panels &&
+         bf16 == o.bf16 && layout == o.layout &&
          (arithmetic != Arithmetic::kCodes || (ue8m0 == o.ue8m0 && floor == o.floor));
 }
 
-int64_t LinearInput::tasks() const { return UsedAsItIs(*this) ? 0 : panels ? CeilDiv(m, kLanes) : m; }
+int64_t LinearInput::tasks() const {
+  return UsedAsItIs(*this) ? 0 : layout == InputLayout::kPanels ? CeilDiv(m, kLanes) : m;
+}
 
 void TakeInput(LinearInput* in, Arena& scratch) {
   if (UsedAsItIs(*in)) {
@@ -97,26 +119,36 @@ void TakeInput(LinearInput* in, Arena& scratch) {
     in->ld = in->ldx;
     return;
   }
-  const int64_t count = in->panels ? CeilDiv(in->m, kLanes) : in->m;
-  in->ld = in->panels ? (in->bf16 ? RoundUp(in->k, 2) : in->k) * kLanes : RoundUp(in->k, kRowPad);
-  in->data =
-      in->bf16 ? static_cast<void*>(scratch.Take<uint16_t>(count * in->ld)) : scratch.Take<float>(count * in->ld);
+  const bool panels = in->layout == InputLayout::kPanels;
+  const int64_t count = panels ? CeilDiv(in->m, kLanes) : in->m;
+  const int64_t padded = RoundUp(in->k, kRowPad), quads = RoundUp(in->m, 4) * padded;
+  in->ld = panels ? (in->bf16 ? RoundUp(in->k, 2) : in->k) * kLanes : padded;
+  if (in->bf16) {
+    int64_t values = in->layout == InputLayout::kQuads ? quads : count * in->ld;
+    if (scratch.planning()) values = std::max(values, quads);  // fewer rows than planned may be quads
+    in->data = scratch.Take<uint16_t>(values);
+  } else {
+    in->data = scratch.Take<float>(count * in->ld);
+  }
   if (in->arithmetic != Arithmetic::kCodes) return;
-  in->ld_scales = in->panels ? count * kLanes : in->tiles();
-  in->scales = scratch.Take<float>(in->panels ? in->tiles() * in->ld_scales : count * in->ld_scales);
+  in->ld_scales = panels ? count * kLanes : in->tiles();
+  in->scales = scratch.Take<float>(panels ? in->tiles() * in->ld_scales : count * in->ld_scales);
 }
 
 int64_t ConversionBytes(const LinearInput& in) {
   if (UsedAsItIs(in)) return 0;
   constexpr int64_t kSize = static_cast<int64_t>(sizeof(float) + sizeof(uint16_t));
-  return in.panels ? kLanes * kPackDepth * kSize : kPackDepth * kSize;
+  return in.layout == InputLayout::kPanels ? kLanes * kPackDepth * kSize : kPackDepth * kSize;
 }
 
 void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch) {
-  if (input.panels) {
-    ConvertPanel(tiles, input, task, scratch);
-  } else {
-    ConvertRows(tiles, input, task, scratch);
+  switch (input.layout) {
+    case InputLayout::kRows:
+      return ConvertRows(tiles, input, task, scratch);
+    case InputLayout::kQuads:
+      return ConvertQuads(tiles, input, task, scratch);
+    case InputLayout::kPanels:
+      return ConvertPanel(tiles, input, task, scratch);
   }
 }
 

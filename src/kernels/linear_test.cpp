@@ -196,7 +196,7 @@ TEST(Linear, ExactOnWholeNumbers) {
   for (const char* types : {":f32:f32", ":f32:bf16", ":f32:f16", ":f32:f8e4m3", ":bf16:bf16", ":bf16:f8e4m3",
                             ":bf16:f32", ":w8a8:f8e4m3:ue8m0", ":fp8:f8e4m3:ue8m0", ":fp8:bf16"}) {
     for (const char* sizes : {"m1n1k1", "m2n3k7", "m7n33k64", "m8n65k130", "m9n17k33", "m16n64k96", "m17n70k131",
-                              "m64n31k200", "m65n129k24", "m3n130k320"}) {
+                              "m64n31k200", "m65n129k24", "m3n130k320", "m10n66k40", "m22n35k136"}) {
       CheckProblem(Parsed(std::string(sizes) + types), true, ++seed);
     }
   }
@@ -206,8 +206,8 @@ TEST(Linear, WithinTheBound) {
   uint64_t seed = 100;
   for (const char* types : {":f32:f32", ":f32:bf16", ":f32:f16", ":f32:f8e4m3", ":bf16:bf16", ":bf16:f8e4m3",
                             ":w8a8:f8e4m3", ":w8a8:f8e4m3:ue8m0", ":w8a8:bf16", ":fp8:f8e4m3", ":fp8:f8e4m3:ue8m0"}) {
-    for (const char* sizes :
-         {"m1n257k129", "m4n40k1024", "m6n21k256", "m16n66k80", "m100n70k272", "m5n9k1", "m140n66k418"}) {
+    for (const char* sizes : {"m1n257k129", "m4n40k1024", "m6n21k256", "m16n66k80", "m100n70k272", "m5n9k1",
+                              "m140n66k418", "m12n19k333", "m24n33k64", "m51n37k260"}) {
       CheckProblem(Parsed(std::string(sizes) + types), false, ++seed);
     }
   }

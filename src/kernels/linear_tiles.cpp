@@ -1,6 +1,7 @@
-// Linear over a table of primitives, in three forms; which one depends on m and the weight's type.
+// Linear over a table of primitives, in four forms; which one depends on m and the weight's type.
 //
 //   dot     m small: rows of W are streamed once, sums run along k. Bound by the memory.
+//   quads   a few more: the same with x in quads of rows (tiles.h), which need fewer loads a product.
 //   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
 //           k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
 //           blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.
@@ -25,7 +26,8 @@ namespace fathom::kernels {
 namespace {
 
 constexpr int64_t kDotRows = 8;
-constexpr int64_t kDotRowsCodes = 16;    // E4M3 on bf16 units: widening in registers beats widening into a block
+constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
+constexpr int64_t kQuadsTo = 24, kQuadsToCodes = 63;  // from kDotRows on, where the primitives have such a form
 constexpr int64_t kStreamCodesFrom = 5;  // and from here on turning the codes beats passing by them several times
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
@@ -46,7 +48,8 @@ struct Plan {
   int64_t first_task = 0;
 };
 
-bool IsDot(const LinearInput& in) { return !in.panels; }
+// Dot or quads.
+bool IsDot(const LinearInput& in) { return in.layout != InputLayout::kPanels; }
 
 int64_t DotBlockRows(const Weight& w) {
   const int64_t row_bytes = w.cols * SizeOf(w.dtype);
@@ -75,8 +78,13 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   in.ue8m0 = job.w.ue8m0;
   if (args.compute == Compute::kFp8) in.floor = kFp8TrainingFloor;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
-  in.panels = job.m > (in.bf16 && job.w.dtype == DType::kF8E4M3 ? kDotRowsCodes : kDotRows) ||
-              (args.fixed_form && !(in.bf16 && tiles.stream_bf16));
+  const bool codes = in.bf16 && job.w.dtype == DType::kF8E4M3;
+  if (job.m > kDotRows && in.bf16 && !args.fixed_form && (codes ? tiles.quads_e4m3 : tiles.quads_bf16) &&
+      job.m <= (codes ? kQuadsToCodes : kQuadsTo)) {
+    in.layout = InputLayout::kQuads;
+  } else if (job.m > (codes ? kDotRowsCodes : kDotRows) || (args.fixed_form && !(in.bf16 && tiles.stream_bf16))) {
+    in.layout = InputLayout::kPanels;
+  }
   return in;
 }
 
@@ -191,7 +199,9 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
   const bool direct = job.y_dtype == DType::kF32 && !job.accumulate;
   const bool scaled = w.dtype == DType::kF8E4M3;
   const bool stream = in.bf16 && tiles.stream_bf16 && (fixed_form || (scaled && in.m >= kStreamCodesFrom));
-  void (*dot)(const Dot&) = stream                    ? (scaled ? tiles.stream_e4m3 : tiles.stream_bf16)
+  const bool quads = in.layout == InputLayout::kQuads;
+  void (*dot)(const Dot&) = quads                     ? (scaled ? tiles.quads_e4m3 : tiles.quads_bf16)
+                            : stream                  ? (scaled ? tiles.stream_e4m3 : tiles.stream_bf16)
                             : in.bf16                 ? (scaled ? tiles.dot_bf16_e4m3 : tiles.dot_bf16_bf16)
                             : scaled                  ? tiles.dot_f32_e4m3
                             : w.dtype == DType::kBF16 ? tiles.dot_f32_bf16

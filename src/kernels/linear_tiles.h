@@ -24,9 +24,11 @@ inline constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b;
 inline constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
 // The rows of x as a job's products take them, made once for all jobs with the same x.
-//   rows    (dot form)     (m, ld) of bf16 or float32, rows zero from k to ld; or x itself where nothing changes
-//   panels  (packed form)  panels of 16 rows, ld elements apart (tiles.h)
-// Scales of kCodes: rows (m, tiles), panels (tiles, 16 * panels).
+//   kRows    (dot form)     (m, ld) of bf16 or float32, rows zero from k to ld; or x itself where nothing changes
+//   kQuads   (quads form)   quads of 4 rows of bf16 in groups of 16 rows of ld values each (tiles.h)
+//   kPanels  (packed form)  panels of 16 rows, ld elements apart (tiles.h)
+// Scales of kCodes: rows and quads (m, tiles), panels (tiles, 16 * panels).
+enum class InputLayout : uint8_t { kRows, kQuads, kPanels };
 struct LinearInput {
   const float* x = nullptr;
   const int32_t* x_rows = nullptr;
@@ -35,7 +37,7 @@ struct LinearInput {
   bool ue8m0 = false;
   float floor = kFp8AmaxFloor;  // of kCodes
   bool bf16 = false;            // elements, else float32
-  bool panels = false;          // else rows
+  InputLayout layout = InputLayout::kRows;
   void* data = nullptr;
   int64_t ld = 0;
   float* scales = nullptr;

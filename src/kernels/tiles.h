@@ -20,6 +20,8 @@ enum class Isa : uint8_t;  // core/context.h, which files with their own flags d
 namespace fathom::kernels {
 
 inline constexpr int64_t kLanes = 16;
+// Rows of x that quads_* take in a group, where there are m.
+inline constexpr int64_t QuadGroup(int64_t m) { return m <= 24 ? (m + 3) / 4 * 4 : 16; }
 
 // C (rows, 16 * panels) = [C +] scale * lane_scale * (A B). The product is summed in float32, value after value of k
 // (in bf16 pair after pair), in pieces of k: each from zero, then scaled and added to C in float32. So one call over k
@@ -129,6 +131,11 @@ struct Tiles {
   // The same product, bf16 or E4M3 rows of w, summed as mul_bf16 sums it, to the bit; null where that is not built.
   void (*stream_bf16)(const Dot&);
   void (*stream_e4m3)(const Dot&);
+  // The same product for 9 rows of x and more, in quads of 4 rows and groups of QuadGroup(m) rows. A group is of
+  // bf16, (ldx / 8, quads, 4, 8): eight values of each row; zero from k up to ldx, a multiple of 64, and beyond m. Null
+  // where that is not built. The sum's order does not depend on rows or m.
+  void (*quads_bf16)(const Dot&);
+  void (*quads_e4m3)(const Dot&);
 
   // Rows of n values; exact (e4m3 and f16 subnormals, infinities and NaN included).
   void (*widen_bf16)(float* out, const void* in, int64_t n);

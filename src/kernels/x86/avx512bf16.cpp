@@ -5,6 +5,7 @@
 #include "kernels/tiles.h"
 #include "kernels/x86/avx512_vec.h"
 #include "kernels/x86/fp8_avx512bf16.h"
+#include "kernels/x86/quads_avx512bf16.h"
 #include "kernels/x86/stream_avx512bf16.h"
 
 namespace fathom::kernels {
@@ -481,6 +482,8 @@ bool AddAvx512Bf16(Tiles* tiles) {
   tiles->dot_bf16_e4m3 = DotE4m3;
   tiles->stream_bf16 = StreamBf16;
   tiles->stream_e4m3 = StreamE4m3;
+  tiles->quads_bf16 = QuadsBf16;
+  tiles->quads_e4m3 = QuadsE4m3;
   tiles->widen_e4m3_bf16 = WidenE4m3;
   tiles->scale_e4m3_bf16 = ScaleE4m3;
   tiles->round_bf16 = RoundBf16;

@@ -27,8 +27,8 @@ namespace {
 
 constexpr int64_t kDotRows = 8;
 constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
-constexpr int64_t kQuadsTo = 24, kQuadsToCodes = 63;  // from kDotRows on, where the primitives have such a form
-constexpr int64_t kStreamCodesFrom = 5;  // and from here on turning the codes beats passing by them several times
+// Where the primitives have that form.
+constexpr int64_t kQuadsFrom = 9, kQuadsTo = 24, kQuadsFromCodes = 5, kQuadsToCodes = 63;
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
 constexpr int64_t kBlockRows = 128;                                       // packed form: rows of W in a task
@@ -79,8 +79,8 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   if (args.compute == Compute::kFp8) in.floor = kFp8TrainingFloor;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
   const bool codes = in.bf16 && job.w.dtype == DType::kF8E4M3;
-  if (job.m > kDotRows && in.bf16 && !args.fixed_form && (codes ? tiles.quads_e4m3 : tiles.quads_bf16) &&
-      job.m <= (codes ? kQuadsToCodes : kQuadsTo)) {
+  const bool quads = in.bf16 && (codes ? tiles.quads_e4m3 : tiles.quads_bf16) && !args.fixed_form;
+  if (quads && job.m >= (codes ? kQuadsFromCodes : kQuadsFrom) && job.m <= (codes ? kQuadsToCodes : kQuadsTo)) {
     in.layout = InputLayout::kQuads;
   } else if (job.m > (codes ? kDotRowsCodes : kDotRows) || (args.fixed_form && !(in.bf16 && tiles.stream_bf16))) {
     in.layout = InputLayout::kPanels;
@@ -198,7 +198,7 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
   const Range range = BlockRange(w, plan.block_rows, block);
   const bool direct = job.y_dtype == DType::kF32 && !job.accumulate;
   const bool scaled = w.dtype == DType::kF8E4M3;
-  const bool stream = in.bf16 && tiles.stream_bf16 && (fixed_form || (scaled && in.m >= kStreamCodesFrom));
+  const bool stream = in.bf16 && tiles.stream_bf16 && fixed_form;
   const bool quads = in.layout == InputLayout::kQuads;
   void (*dot)(const Dot&) = quads                     ? (scaled ? tiles.quads_e4m3 : tiles.quads_bf16)
                             : stream                  ? (scaled ? tiles.stream_e4m3 : tiles.stream_bf16)

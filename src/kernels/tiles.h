@@ -131,7 +131,7 @@ struct Tiles {
   // The same product, bf16 or E4M3 rows of w, summed as mul_bf16 sums it, to the bit; null where that is not built.
   void (*stream_bf16)(const Dot&);
   void (*stream_e4m3)(const Dot&);
-  // The same product for 9 rows of x and more, in quads of 4 rows and groups of QuadGroup(m) rows. A group is of
+  // The same product for more rows of x, in quads of 4 rows and groups of QuadGroup(m) rows. A group is of
   // bf16, (ldx / 8, quads, 4, 8): eight values of each row; zero from k up to ldx, a multiple of 64, and beyond m. Null
   // where that is not built. The sum's order does not depend on rows or m.
   void (*quads_bf16)(const Dot&);

@@ -147,7 +147,8 @@ bool AddAmx(Tiles* tiles) {
   tiles->mul_scaled_bf16 = MulScaledCodes;
   tiles->stream_bf16 = nullptr;  // they sum as vdpbf16ps does
   tiles->stream_e4m3 = nullptr;
-  tiles->quads_bf16 = nullptr;  // tiles take so many rows
+  tiles->quads_bf16 = nullptr;  // tiles take as many rows
+  tiles->quads_e4m3 = nullptr;
   tiles->a_panels = false;
   return true;
 }

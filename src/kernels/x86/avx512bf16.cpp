@@ -150,17 +150,16 @@ void Mul(const MulBf16& m) {
 // The sums of the lanes of acc[r][i] to y[i * ldy + r * step], four at a time.
 template <int kR, int kM>
 inline void StoreSums(const __m512 (&acc)[kR][kM], float* y, int64_t ldy, int64_t step) {
+  constexpr int kSums = kR * kM;
+  const __m512 zero = _mm512_setzero_ps();
 #pragma GCC unroll 32
-  for (int i = 0; i < kM; ++i) {
-#pragma GCC unroll 32
-    for (int r = 0; r < kR; r += 4) {
-      const __m512 zero = _mm512_setzero_ps();
-      const __m512 sums = SumLanes4(acc[r][i], r + 1 < kR ? acc[r + 1 < kR ? r + 1 : 0][i] : zero,
-                                    r + 2 < kR ? acc[r + 2 < kR ? r + 2 : 0][i] : zero,
-                                    r + 3 < kR ? acc[r + 3 < kR ? r + 3 : 0][i] : zero);
-      float four[4];
-      _mm_storeu_ps(four, _mm512_castps512_ps128(sums));
-      for (int j = 0; j < 4 && r + j < kR; ++j) y[i * ldy + (r + j) * step] = four[j];
+  for (int s = 0; s < kSums; s += 4) {
+    const auto at = [&](int i) __attribute__((always_inline)) { return i < kSums ? acc[i % kR][i / kR] : zero; };
+    float four[4];
+    _mm_storeu_ps(four, _mm512_castps512_ps128(SumLanes4(at(s), at(s + 1), at(s + 2), at(s + 3))));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      if (s + j < kSums) y[(s + j) / kR * ldy + (s + j) % kR * step] = four[j];
     }
   }
 }
@@ -210,16 +209,20 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
   StoreSums(acc, d.y + m * d.ldy + row, d.ldy, step);
 }
 
-constexpr int64_t kCodesAheadBytes = 4096;  // widening takes time too: further ahead than rows of bf16
+// Widening takes time too: further ahead than rows of bf16. Four rows are neighbours and asked for along the memory,
+// fewer are streams.
+constexpr int64_t kCodesAheadBytes = 4096, kNeighboursAheadBytes = 12288;
+constexpr bool AreNeighbours(int rows) { return rows == 4; }
 
-// acc += 64 codes of each of kR rows, `stride` apart, times x; only the valid ones are read.
+// acc += 64 codes of each of kR rows, `stride` apart, times x; only the valid ones are read. `ahead`: of neighbours,
+// the place in memory that as many bytes are asked for at.
 template <int kR, int kM>
 inline void AddCodes(const E4m3Table& table, const uint8_t* w, int64_t stride, const uint16_t* x, int64_t ldx,
-                     __mmask64 valid, __m512 (&acc)[kR][kM]) {
+                     __mmask64 valid, const uint8_t* ahead, __m512 (&acc)[kR][kM]) {
 #pragma GCC unroll 32
   for (int r = 0; r < kR; ++r) {
     const uint8_t* p = w + r * stride;
-    Prefetch(p + kCodesAheadBytes);
+    Prefetch(AreNeighbours(kR) ? ahead + 64 * r : p + kCodesAheadBytes);
     __m512i low, high;
     table.Widen(valid == ~__mmask64{0} ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(valid, p), &low, &high);
 #pragma GCC unroll 32
@@ -244,7 +247,8 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
 #pragma GCC unroll 32
     for (int i = 0; i < kM; ++i) total[r][i] = _mm512_setzero_ps();
   }
-  for (int64_t begin = 0; begin < d.k; begin += kScaleBlock) {
+  const uint8_t* ahead = w + kNeighboursAheadBytes;
+  for (int64_t begin = 0; begin < d.k; begin += kScaleBlock, ahead += kR * kScaleBlock) {
     __m512 acc[kR][kM];
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) {
@@ -252,11 +256,12 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
       for (int i = 0; i < kM; ++i) acc[r][i] = _mm512_setzero_ps();
     }
     if (begin + kScaleBlock <= d.k) {
-      AddCodes<kR, kM>(table, w + begin, stride, x + begin, ldx, kAll, acc);
-      AddCodes<kR, kM>(table, w + begin + 64, stride, x + begin + 64, ldx, kAll, acc);
+      AddCodes<kR, kM>(table, w + begin, stride, x + begin, ldx, kAll, ahead, acc);
+      AddCodes<kR, kM>(table, w + begin + 64, stride, x + begin + 64, ldx, kAll, ahead + kR * 64, acc);
     } else {
       for (int64_t k = begin; k < d.k; k += 64) {
-        AddCodes<kR, kM>(table, w + k, stride, x + k, ldx, d.k - k >= 64 ? kAll : (uint64_t{1} << (d.k - k)) - 1, acc);
+        AddCodes<kR, kM>(table, w + k, stride, x + k, ldx, d.k - k >= 64 ? kAll : (uint64_t{1} << (d.k - k)) - 1,
+                         ahead + kR * (k - begin), acc);
       }
     }
 #pragma GCC unroll 32
@@ -285,7 +290,7 @@ inline void DotBf16Rows(const Dot& d, int64_t row, int64_t m) {
 template <int kR, int kM>
 inline void DotE4m3Rows(const Dot& d, int64_t row, int64_t m) {
   const int64_t groups = (d.rows - row) / kR;
-  const bool streams = groups * d.k >= kStreamBytes;
+  const bool streams = !AreNeighbours(kR) && groups * d.k >= kStreamBytes;
   for (int64_t g = 0; g < groups; ++g) DotE4m3Block<kR, kM>(d, row + (streams ? g : g * kR), m, streams ? groups : 1);
   if constexpr (kR > 1) DotE4m3Rows<kR / 2, kM>(d, row + groups * kR, m);
 }

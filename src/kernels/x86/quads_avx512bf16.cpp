@@ -1,4 +1,4 @@
-// y = x w^T for 9 rows of x and more, which come in quads (tiles.h): a vector holds 8 values of four rows, a quarter
+// y = x w^T for 5 rows of x and more, which come in quads (tiles.h): a vector holds 8 values of four rows, a quarter
 // each. It is multiplied by 8 values of a row of w, the same in all quarters, so that a lane sums a quarter of k and a
 // load of either serves four products. Sums along k wait for as many loads of x as there are products, and need adding
 // up of 16 lanes; sums of one lane (mul_bf16) wait for a load of w each.

@@ -191,8 +191,9 @@ void StoreRow(const Tiles& tiles, const LinearJob& job, int64_t row, int64_t beg
 
 int64_t DotScratch(const Plan& plan) { return plan.block_rows * plan.job->m * static_cast<int64_t>(sizeof(float)); }
 
+// `next`: W of this thread's next task, or null.
 void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fixed_form, int64_t block,
-            std::byte* scratch) {
+            const void* next, std::byte* scratch) {
   const LinearJob& job = *plan.job;
   const Weight& w = job.w;
   const Range range = BlockRange(w, plan.block_rows, block);
@@ -223,6 +224,7 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
     d.w_scale = scaled ? w.scale + (w.row0 + n) / kFp8Block * w.scale_cols() : nullptr;
     d.x_scale = in.scales;
     d.ldxs = in.ld_scales;
+    d.next = end < range.end ? w.RowData(end) : next;
     dot(d);
     for (int64_t i = 0; !direct && i < in.m; ++i) StoreRow(tiles, job, i, n, sums + i * rows, rows);
     n = end;
@@ -442,7 +444,13 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     const LinearInput& in = inputs[plan.input];
     std::byte* mine = thread_scratch + thread * thread_bytes;
     if (IsDot(in)) {
-      RunDot(tiles, in, plan, args.fixed_form, task - plan.first_task, mine);
+      // Tasks are dealt one by one.
+      const int64_t next = task + ctx.pool.size();
+      const Plan* p = after - 1;
+      while (p + 1 < plans + plan_count && p[1].first_task <= next) ++p;
+      const bool more = next < p->first_task + p->n_blocks * p->m_blocks;
+      const int64_t row = more ? BlockRange(p->job->w, p->block_rows, (next - p->first_task) / p->m_blocks).begin : 0;
+      RunDot(tiles, in, plan, args.fixed_form, task - plan.first_task, more ? p->job->w.RowData(row) : nullptr, mine);
     } else {
       RunPacked(tiles, in, plan, task - plan.first_task, mine);
     }

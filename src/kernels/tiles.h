@@ -115,6 +115,7 @@ struct Dot {
   const float* w_scale;  // of each 128 of k, the same for all rows, or null
   const float* x_scale;  // (m, ceil(k / 128)), ldxs apart, or null (only with w_scale)
   int64_t ldxs;
+  const void* next;  // where the thread will probably read on after these rows: what to fetch ahead; or null
 };
 
 struct Tiles {

@@ -168,10 +168,27 @@ inline void StoreSums(const __m512 (&acc)[kR][kM], float* y, int64_t ldy, int64_
 // ahead.
 constexpr int kPrefetchFrom = 3;
 
-// The kR rows of w that are summed together lie `step` rows apart: each is then the next row of a stream of its own
-// that runs through consecutive rows, which is what the memory delivers fastest.
+// How a group of rows of w is passed by. The rows that are summed together lie `step` apart: each is then the next row
+// of a stream of its own that runs through consecutive rows, which is what the memory delivers fastest; or they are
+// neighbours. What is asked for ahead goes on with what comes next where the (first) stream ends.
+struct Walk {
+  int64_t step;
+  const uint8_t* end;  // of the first stream, or of the neighbours
+  int64_t jump;
+
+  const uint8_t* Ahead(const uint8_t* p, int64_t bytes) const { return p + bytes + (p + bytes >= end ? jump : 0); }
+};
+
+inline Walk WalkOf(const Dot& d, int64_t row, int64_t rows, int64_t groups, bool streams, int64_t row_bytes) {
+  const uint8_t* w = static_cast<const uint8_t*>(d.w);
+  const uint8_t* end = w + (row + (streams ? groups : rows)) * row_bytes;
+  const uint8_t* next = d.next ? static_cast<const uint8_t*>(d.next) : w;  // w is in the cache: nothing is fetched
+  return {streams ? groups : 1, end, next - end};
+}
+
 template <int kR, int kM>
-inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
+inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, const Walk& walk) {
+  const int64_t step = walk.step;
   const uint16_t* w = static_cast<const uint16_t*>(d.w) + row * d.k;
   const uint16_t* x = static_cast<const uint16_t*>(d.x) + m * d.ldx;
   __m512 acc[kR][kM];
@@ -184,12 +201,14 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
   // W's values wait in registers and x's pass: the other way round eight rows of x and their sums are more than fit.
   for (; k + 32 <= d.k; k += 32) {
     __m512i wv[kR];
+    const uint8_t* at = reinterpret_cast<const uint8_t*>(w + k);
+    const uint8_t* ahead = walk.Ahead(at, kAheadBytes);
+    if (kM >= kPrefetchFrom || ahead != at + kAheadBytes) {
 #pragma GCC unroll 32
-    for (int r = 0; r < kR; ++r) {
-      const uint16_t* p = w + r * step * d.k + k;
-      if constexpr (kM >= kPrefetchFrom) Prefetch(reinterpret_cast<const char*>(p) + kAheadBytes);
-      wv[r] = _mm512_loadu_si512(p);
+      for (int r = 0; r < kR; ++r) Prefetch(ahead + r * step * d.k * 2);
     }
+#pragma GCC unroll 32
+    for (int r = 0; r < kR; ++r) wv[r] = _mm512_loadu_si512(w + r * step * d.k + k);
 #pragma GCC unroll 32
     for (int i = 0; i < kM; ++i) {
       const __m512i xv = _mm512_loadu_si512(x + i * d.ldx + k);
@@ -214,15 +233,17 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
 constexpr int64_t kCodesAheadBytes = 4096, kNeighboursAheadBytes = 12288;
 constexpr bool AreNeighbours(int rows) { return rows == 4; }
 
-// acc += 64 codes of each of kR rows, `stride` apart, times x; only the valid ones are read. `ahead`: of neighbours,
-// the place in memory that as many bytes are asked for at.
+// acc += 64 codes of each of kR rows, `stride` apart, times x; only the valid ones are read. `passed`: of
+// neighbours, the place in the memory until which all has been read.
 template <int kR, int kM>
 inline void AddCodes(const E4m3Table& table, const uint8_t* w, int64_t stride, const uint16_t* x, int64_t ldx,
-                     __mmask64 valid, const uint8_t* ahead, __m512 (&acc)[kR][kM]) {
+                     __mmask64 valid, const uint8_t* passed, const Walk& walk, __m512 (&acc)[kR][kM]) {
+  const uint8_t* ahead =
+      AreNeighbours(kR) ? walk.Ahead(passed, kNeighboursAheadBytes) : walk.Ahead(w, kCodesAheadBytes);
 #pragma GCC unroll 32
   for (int r = 0; r < kR; ++r) {
     const uint8_t* p = w + r * stride;
-    Prefetch(AreNeighbours(kR) ? ahead + 64 * r : p + kCodesAheadBytes);
+    Prefetch(ahead + r * (AreNeighbours(kR) ? 64 : stride));
     __m512i low, high;
     table.Widen(valid == ~__mmask64{0} ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(valid, p), &low, &high);
 #pragma GCC unroll 32
@@ -235,10 +256,10 @@ inline void AddCodes(const E4m3Table& table, const uint8_t* w, int64_t stride, c
 
 // E4M3 rows: 64 codes become two vectors of bf16; float32 sums of 128 are scaled into a second set of sums.
 template <int kR, int kM>
-inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
+inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, const Walk& walk) {
   constexpr __mmask64 kAll = ~__mmask64{0};
   const E4m3Table table = E4m3Table::Make();
-  const int64_t stride = step * d.k, ldx = d.ldx;
+  const int64_t stride = walk.step * d.k, ldx = d.ldx;
   const uint8_t* w = static_cast<const uint8_t*>(d.w) + row * d.k;
   const uint16_t* x = static_cast<const uint16_t*>(d.x) + m * ldx;
   __m512 total[kR][kM];
@@ -247,8 +268,8 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
 #pragma GCC unroll 32
     for (int i = 0; i < kM; ++i) total[r][i] = _mm512_setzero_ps();
   }
-  const uint8_t* ahead = w + kNeighboursAheadBytes;
-  for (int64_t begin = 0; begin < d.k; begin += kScaleBlock, ahead += kR * kScaleBlock) {
+  const uint8_t* passed = w;
+  for (int64_t begin = 0; begin < d.k; begin += kScaleBlock, passed += kR * kScaleBlock) {
     __m512 acc[kR][kM];
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) {
@@ -256,12 +277,12 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
       for (int i = 0; i < kM; ++i) acc[r][i] = _mm512_setzero_ps();
     }
     if (begin + kScaleBlock <= d.k) {
-      AddCodes<kR, kM>(table, w + begin, stride, x + begin, ldx, kAll, ahead, acc);
-      AddCodes<kR, kM>(table, w + begin + 64, stride, x + begin + 64, ldx, kAll, ahead + kR * 64, acc);
+      AddCodes<kR, kM>(table, w + begin, stride, x + begin, ldx, kAll, passed, walk, acc);
+      AddCodes<kR, kM>(table, w + begin + 64, stride, x + begin + 64, ldx, kAll, passed + kR * 64, walk, acc);
     } else {
       for (int64_t k = begin; k < d.k; k += 64) {
         AddCodes<kR, kM>(table, w + k, stride, x + k, ldx, d.k - k >= 64 ? kAll : (uint64_t{1} << (d.k - k)) - 1,
-                         ahead + kR * (k - begin), acc);
+                         passed + kR * (k - begin), walk, acc);
       }
     }
 #pragma GCC unroll 32
@@ -273,7 +294,7 @@ inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, int64_t step) {
       for (int r = 0; r < kR; ++r) total[r][i] = _mm512_fmadd_ps(acc[r][i], sv, total[r][i]);
     }
   }
-  StoreSums(total, d.y + m * d.ldy + row, d.ldy, step);
+  StoreSums(total, d.y + m * d.ldy + row, d.ldy, walk.step);
 }
 
 // Streams shorter than this are not worth their beginnings: there the kR rows are neighbours.
@@ -284,14 +305,16 @@ template <int kR, int kM>
 inline void DotBf16Rows(const Dot& d, int64_t row, int64_t m) {
   const int64_t groups = (d.rows - row) / kR;
   const bool streams = groups * d.k * 2 >= kStreamBytes;
-  for (int64_t g = 0; g < groups; ++g) DotBf16Block<kR, kM>(d, row + (streams ? g : g * kR), m, streams ? groups : 1);
+  const Walk walk = WalkOf(d, row, groups * kR, groups, streams, d.k * 2);
+  for (int64_t g = 0; g < groups; ++g) DotBf16Block<kR, kM>(d, row + (streams ? g : g * kR), m, walk);
   if constexpr (kR > 1) DotBf16Rows<kR / 2, kM>(d, row + groups * kR, m);
 }
 template <int kR, int kM>
 inline void DotE4m3Rows(const Dot& d, int64_t row, int64_t m) {
   const int64_t groups = (d.rows - row) / kR;
   const bool streams = !AreNeighbours(kR) && groups * d.k >= kStreamBytes;
-  for (int64_t g = 0; g < groups; ++g) DotE4m3Block<kR, kM>(d, row + (streams ? g : g * kR), m, streams ? groups : 1);
+  const Walk walk = WalkOf(d, row, groups * kR, groups, streams, d.k);
+  for (int64_t g = 0; g < groups; ++g) DotE4m3Block<kR, kM>(d, row + (streams ? g : g * kR), m, walk);
   if constexpr (kR > 1) DotE4m3Rows<kR / 2, kM>(d, row + groups * kR, m);
 }
 

@@ -18,12 +18,25 @@ using namespace avx512;  // NOLINT: this file's own vectors
 constexpr int kRows = 4;  // of w at a time, neighbours: w is read along the memory
 constexpr int64_t kQuadValues = 32;
 
-// Ahead along the memory: the lines of kR rows of w, of `row_bytes` each and of which line l is now used.
+// What is asked for ahead, along the memory, goes on with what comes next where w ends.
 constexpr int64_t kQuadsAheadBytes = 12288;
+struct Walk {
+  const uint8_t* end;
+  int64_t jump;
+};
+inline Walk WalkOf(const Dot& d, int64_t row_bytes) {
+  const uint8_t* w = static_cast<const uint8_t*>(d.w);
+  const uint8_t* end = w + d.rows * row_bytes;
+  return {end, (d.next ? static_cast<const uint8_t*>(d.next) : w) - end};  // w is in the cache: nothing is fetched
+}
+
+// For line `line` of kR rows that begin at w.
 template <int kR>
-inline void PrefetchRows(const uint8_t* w, int64_t line) {
+inline void PrefetchRows(const uint8_t* w, int64_t line, const Walk& walk) {
+  const uint8_t* ahead = w + line * kR * 64 + kQuadsAheadBytes;
+  if (ahead >= walk.end) ahead += walk.jump;
 #pragma GCC unroll 4
-  for (int r = 0; r < kR; ++r) Prefetch(w + (line * kR + r) * 64 + kQuadsAheadBytes);
+  for (int r = 0; r < kR; ++r) Prefetch(ahead + r * 64);
 }
 
 // The four sums of each row of x in acc[r][q], added up, to y[(4 q + i) * ldy + r] for `rows` rows of x.
@@ -93,11 +106,12 @@ template <int kR, int kQ>
 inline void BlockBf16(const Dot& d, int64_t row, int64_t first, float* y, int64_t ldy, int64_t rows) {
   const uint16_t* w = static_cast<const uint16_t*>(d.w) + row * d.k;
   const uint16_t* x = static_cast<const uint16_t*>(d.x) + first * d.ldx;
+  const Walk walk = WalkOf(d, 2 * d.k);
   __m512 acc[kR][kQ];
   Zero(acc);
   int64_t k = 0;
   for (; k + 32 <= d.k; k += 32) {
-    PrefetchRows<kR>(reinterpret_cast<const uint8_t*>(w), k / 32);
+    PrefetchRows<kR>(reinterpret_cast<const uint8_t*>(w), k / 32, walk);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i, x += kQ * kQuadValues) AddBf16<kR, kQ>(w + k + 8 * i, d.k, x, 0xff, acc);
   }
@@ -157,13 +171,14 @@ inline void BlockE4m3(const Dot& d, int64_t row, int64_t first, float* y, int64_
   const E4m3Table table = E4m3Table::Make();
   const uint8_t* w = static_cast<const uint8_t*>(d.w) + row * d.k;
   const uint16_t* x = static_cast<const uint16_t*>(d.x) + first * d.ldx;
+  const Walk walk = WalkOf(d, d.k);
   __m512 total[kR][kQ];
   Zero(total);
   for (int64_t begin = 0; begin < d.k; begin += kScaleBlock) {
     __m512 acc[kR][kQ];
     Zero(acc);
     for (int64_t k = begin; k < begin + kScaleBlock && k < d.k; k += 64, x += 8 * kQ * kQuadValues) {
-      PrefetchRows<kR>(w, k / 64);
+      PrefetchRows<kR>(w, k / 64, walk);
       AddCodes<kR, kQ>(table, w + k, d.k, x, d.k - k >= 64 ? kAll : (uint64_t{1} << (d.k - k)) - 1, acc);
     }
 #pragma GCC unroll 6

@@ -201,9 +201,8 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, const Walk& walk)
   // W's values wait in registers and x's pass: the other way round eight rows of x and their sums are more than fit.
   for (; k + 32 <= d.k; k += 32) {
     __m512i wv[kR];
-    const uint8_t* at = reinterpret_cast<const uint8_t*>(w + k);
-    const uint8_t* ahead = walk.Ahead(at, kAheadBytes);
-    if (kM >= kPrefetchFrom || ahead != at + kAheadBytes) {
+    if constexpr (kM >= kPrefetchFrom) {
+      const uint8_t* ahead = walk.Ahead(reinterpret_cast<const uint8_t*>(w + k), kAheadBytes);
 #pragma GCC unroll 32
       for (int r = 0; r < kR; ++r) Prefetch(ahead + r * step * d.k * 2);
     }

@@ -25,7 +25,7 @@ inline constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * 
 
 // The rows of x as a job's products take them, made once for all jobs with the same x.
 //   kRows    (dot form)     (m, ld) of bf16 or float32, rows zero from k to ld; or x itself where nothing changes
-//   kQuads   (quads form)   quads of 4 rows of bf16 in groups of 16 rows of ld values each (tiles.h)
+//   kQuads   (quads form)   quads of 4 rows of bf16 in groups of QuadGroup(m) rows of ld values each (tiles.h)
 //   kPanels  (packed form)  panels of 16 rows, ld elements apart (tiles.h)
 // Scales of kCodes: rows and quads (m, tiles), panels (tiles, 16 * panels).
 enum class InputLayout : uint8_t { kRows, kQuads, kPanels };

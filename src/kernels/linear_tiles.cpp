@@ -173,6 +173,14 @@ Range BlockRange(const Weight& w, int64_t block_rows, int64_t block) {
   return {std::max<int64_t>(first, 0), std::min(first + block_rows, w.rows)};
 }
 
+// Where W of a task begins, which is of `plan` or of one behind it; null behind the last task.
+const void* WeightOf(const Plan* plan, const Plan* end, int64_t task) {
+  while (plan + 1 < end && plan[1].first_task <= task) ++plan;
+  const int64_t block = (task - plan->first_task) / plan->m_blocks;
+  if (block >= plan->n_blocks) return nullptr;
+  return plan->job->w.RowData(BlockRange(plan->job->w, plan->block_rows, block).begin);
+}
+
 // Rows of finished sums (m, n) to y.
 void StoreRow(const Tiles& tiles, const LinearJob& job, int64_t row, int64_t begin, const float* sums, int64_t n) {
   if (job.y_dtype == DType::kBF16) {
@@ -445,12 +453,8 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     std::byte* mine = thread_scratch + thread * thread_bytes;
     if (IsDot(in)) {
       // Tasks are dealt one by one.
-      const int64_t next = task + ctx.pool.size();
-      const Plan* p = after - 1;
-      while (p + 1 < plans + plan_count && p[1].first_task <= next) ++p;
-      const bool more = next < p->first_task + p->n_blocks * p->m_blocks;
-      const int64_t row = more ? BlockRange(p->job->w, p->block_rows, (next - p->first_task) / p->m_blocks).begin : 0;
-      RunDot(tiles, in, plan, args.fixed_form, task - plan.first_task, more ? p->job->w.RowData(row) : nullptr, mine);
+      const void* next = WeightOf(after - 1, plans + plan_count, task + ctx.pool.size());
+      RunDot(tiles, in, plan, args.fixed_form, task - plan.first_task, next, mine);
     } else {
       RunPacked(tiles, in, plan, task - plan.first_task, mine);
     }

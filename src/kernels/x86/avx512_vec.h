@@ -29,9 +29,22 @@ inline __m512 SumLanes4(__m512 a, __m512 b, __m512 c, __m512 d) {
   return _mm512_maskz_compress_ps(0x1111, quarters);
 }
 
-constexpr int64_t kAheadBytes = 2048;  // along a stream, some 30 lines
+constexpr int64_t kAheadBytes = 2048;             // along a stream, some 30 lines
+constexpr int64_t kNeighboursAheadBytes = 12288;  // along the memory
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+// Where to fetch ahead of what is read: where that ends it goes on with what is read next.
+struct Walk {
+  const uint8_t* end;
+  int64_t jump;
+
+  const uint8_t* Ahead(const uint8_t* p, int64_t bytes) const { return p + bytes + (p + bytes >= end ? jump : 0); }
+};
+// `read`: what has just been read and is in the cache, so that nothing is fetched where `next` is null.
+inline Walk WalkTo(const uint8_t* end, const void* next, const void* read) {
+  return {end, static_cast<const uint8_t*>(next ? next : read) - end};
+}
 
 inline __mmask16 FirstLanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1); }
 

@@ -170,24 +170,18 @@ constexpr int kPrefetchFrom = 3;
 
 // How a group of rows of w is passed by. The rows that are summed together lie `step` apart: each is then the next row
 // of a stream of its own that runs through consecutive rows, which is what the memory delivers fastest; or they are
-// neighbours. What is asked for ahead goes on with what comes next where the (first) stream ends.
-struct Walk {
+// neighbours.
+struct RowWalk : Walk {  // ends where the first stream does, or the neighbours
   int64_t step;
-  const uint8_t* end;  // of the first stream, or of the neighbours
-  int64_t jump;
-
-  const uint8_t* Ahead(const uint8_t* p, int64_t bytes) const { return p + bytes + (p + bytes >= end ? jump : 0); }
 };
 
-inline Walk WalkOf(const Dot& d, int64_t row, int64_t rows, int64_t groups, bool streams, int64_t row_bytes) {
-  const uint8_t* w = static_cast<const uint8_t*>(d.w);
-  const uint8_t* end = w + (row + (streams ? groups : rows)) * row_bytes;
-  const uint8_t* next = d.next ? static_cast<const uint8_t*>(d.next) : w;  // w is in the cache: nothing is fetched
-  return {streams ? groups : 1, end, next - end};
+inline RowWalk WalkOf(const Dot& d, int64_t row, int64_t rows, int64_t groups, bool streams, int64_t row_bytes) {
+  const uint8_t* end = static_cast<const uint8_t*>(d.w) + (row + (streams ? groups : rows)) * row_bytes;
+  return {WalkTo(end, d.next, d.w), streams ? groups : 1};
 }
 
 template <int kR, int kM>
-inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, const Walk& walk) {
+inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, const RowWalk& walk) {
   const int64_t step = walk.step;
   const uint16_t* w = static_cast<const uint16_t*>(d.w) + row * d.k;
   const uint16_t* x = static_cast<const uint16_t*>(d.x) + m * d.ldx;
@@ -229,7 +223,7 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, const Walk& walk)
 
 // Widening takes time too: further ahead than rows of bf16. Four rows are neighbours and asked for along the memory,
 // fewer are streams.
-constexpr int64_t kCodesAheadBytes = 4096, kNeighboursAheadBytes = 12288;
+constexpr int64_t kCodesAheadBytes = 4096;
 constexpr bool AreNeighbours(int rows) { return rows == 4; }
 
 // acc += 64 codes of each of kR rows, `stride` apart, times x; only the valid ones are read. `passed`: of
@@ -255,7 +249,7 @@ inline void AddCodes(const E4m3Table& table, const uint8_t* w, int64_t stride, c
 
 // E4M3 rows: 64 codes become two vectors of bf16; float32 sums of 128 are scaled into a second set of sums.
 template <int kR, int kM>
-inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, const Walk& walk) {
+inline void DotE4m3Block(const Dot& d, int64_t row, int64_t m, const RowWalk& walk) {
   constexpr __mmask64 kAll = ~__mmask64{0};
   const E4m3Table table = E4m3Table::Make();
   const int64_t stride = walk.step * d.k, ldx = d.ldx;
@@ -304,7 +298,7 @@ template <int kR, int kM>
 inline void DotBf16Rows(const Dot& d, int64_t row, int64_t m) {
   const int64_t groups = (d.rows - row) / kR;
   const bool streams = groups * d.k * 2 >= kStreamBytes;
-  const Walk walk = WalkOf(d, row, groups * kR, groups, streams, d.k * 2);
+  const RowWalk walk = WalkOf(d, row, groups * kR, groups, streams, d.k * 2);
   for (int64_t g = 0; g < groups; ++g) DotBf16Block<kR, kM>(d, row + (streams ? g : g * kR), m, walk);
   if constexpr (kR > 1) DotBf16Rows<kR / 2, kM>(d, row + groups * kR, m);
 }
@@ -312,7 +306,7 @@ template <int kR, int kM>
 inline void DotE4m3Rows(const Dot& d, int64_t row, int64_t m) {
   const int64_t groups = (d.rows - row) / kR;
   const bool streams = !AreNeighbours(kR) && groups * d.k >= kStreamBytes;
-  const Walk walk = WalkOf(d, row, groups * kR, groups, streams, d.k);
+  const RowWalk walk = WalkOf(d, row, groups * kR, groups, streams, d.k);
   for (int64_t g = 0; g < groups; ++g) DotE4m3Block<kR, kM>(d, row + (streams ? g : g * kR), m, walk);
   if constexpr (kR > 1) DotE4m3Rows<kR / 2, kM>(d, row + groups * kR, m);
 }

@@ -18,23 +18,14 @@ using namespace avx512;  // NOLINT: this file's own vectors
 constexpr int kRows = 4;  // of w at a time, neighbours: w is read along the memory
 constexpr int64_t kQuadValues = 32;
 
-// What is asked for ahead, along the memory, goes on with what comes next where w ends.
-constexpr int64_t kQuadsAheadBytes = 12288;
-struct Walk {
-  const uint8_t* end;
-  int64_t jump;
-};
 inline Walk WalkOf(const Dot& d, int64_t row_bytes) {
-  const uint8_t* w = static_cast<const uint8_t*>(d.w);
-  const uint8_t* end = w + d.rows * row_bytes;
-  return {end, (d.next ? static_cast<const uint8_t*>(d.next) : w) - end};  // w is in the cache: nothing is fetched
+  return WalkTo(static_cast<const uint8_t*>(d.w) + d.rows * row_bytes, d.next, d.w);
 }
 
 // For line `line` of kR rows that begin at w.
 template <int kR>
 inline void PrefetchRows(const uint8_t* w, int64_t line, const Walk& walk) {
-  const uint8_t* ahead = w + line * kR * 64 + kQuadsAheadBytes;
-  if (ahead >= walk.end) ahead += walk.jump;
+  const uint8_t* ahead = walk.Ahead(w + line * kR * 64, kNeighboursAheadBytes);
 #pragma GCC unroll 4
   for (int r = 0; r < kR; ++r) Prefetch(ahead + r * 64);
 }
@@ -226,28 +217,12 @@ void Rows(const Dot& d, int64_t first) {
 
 template <bool kCodes>
 void Run(const Dot& d) {
+  constexpr void (*kRowsOf[])(const Dot&, int64_t) = {Rows<kCodes, 1>, Rows<kCodes, 2>, Rows<kCodes, 3>,
+                                                      Rows<kCodes, 4>, Rows<kCodes, 5>, Rows<kCodes, 6>};
   const int64_t group = QuadGroup(d.m);
   for (int64_t first = 0; first < d.m; first += group) {
     const int64_t rows = d.m - first < group ? d.m - first : group;
-    switch ((rows + 3) / 4) {
-      case 1:
-        Rows<kCodes, 1>(d, first);
-        break;
-      case 2:
-        Rows<kCodes, 2>(d, first);
-        break;
-      case 3:
-        Rows<kCodes, 3>(d, first);
-        break;
-      case 4:
-        Rows<kCodes, 4>(d, first);
-        break;
-      case 5:
-        Rows<kCodes, 5>(d, first);
-        break;
-      default:
-        Rows<kCodes, 6>(d, first);
-    }
+    kRowsOf[(rows + 3) / 4 - 1](d, first);
   }
 }
 

@@ -30,9 +30,12 @@ inline __m512 SumLanes4(__m512 a, __m512 b, __m512 c, __m512 d) {
 }
 
 constexpr int64_t kAheadBytes = 2048;             // along a stream, some 30 lines
+constexpr int64_t kFarAheadBytes = 4096;          // the same, into the second cache
 constexpr int64_t kNeighboursAheadBytes = 12288;  // along the memory
 
 inline void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+// Into the second cache: the first has 32 KB on some machines, which x alone fills, and few requests to wait with.
+inline void PrefetchFar(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 // Where to fetch ahead of what is read: where that ends it goes on with what is read next.
 struct Walk {

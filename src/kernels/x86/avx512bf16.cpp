@@ -196,9 +196,13 @@ inline void DotBf16Block(const Dot& d, int64_t row, int64_t m, const RowWalk& wa
   for (; k + 32 <= d.k; k += 32) {
     __m512i wv[kR];
     if constexpr (kM >= kPrefetchFrom) {
-      const uint8_t* ahead = walk.Ahead(reinterpret_cast<const uint8_t*>(w + k), kAheadBytes);
+      const uint8_t* here = reinterpret_cast<const uint8_t*>(w + k);
+      const uint8_t *ahead = walk.Ahead(here, kAheadBytes), *far = walk.Ahead(here, kFarAheadBytes);
 #pragma GCC unroll 32
-      for (int r = 0; r < kR; ++r) Prefetch(ahead + r * step * d.k * 2);
+      for (int r = 0; r < kR; ++r) {
+        PrefetchFar(far + r * step * d.k * 2);
+        Prefetch(ahead + r * step * d.k * 2);
+      }
     }
 #pragma GCC unroll 32
     for (int r = 0; r < kR; ++r) wv[r] = _mm512_loadu_si512(w + r * step * d.k + k);

@@ -17,6 +17,7 @@ using namespace avx512;  // NOLINT: this file's own vectors
 
 constexpr int kRows = 4;  // of w at a time, neighbours: w is read along the memory
 constexpr int64_t kQuadValues = 32;
+constexpr int64_t kQuadsAheadBytes = 16384;
 
 inline Walk WalkOf(const Dot& d, int64_t row_bytes) {
   return WalkTo(static_cast<const uint8_t*>(d.w) + d.rows * row_bytes, d.next, d.w);
@@ -25,9 +26,9 @@ inline Walk WalkOf(const Dot& d, int64_t row_bytes) {
 // For line `line` of kR rows that begin at w.
 template <int kR>
 inline void PrefetchRows(const uint8_t* w, int64_t line, const Walk& walk) {
-  const uint8_t* ahead = walk.Ahead(w + line * kR * 64, kNeighboursAheadBytes);
+  const uint8_t* ahead = walk.Ahead(w + line * kR * 64, kQuadsAheadBytes);
 #pragma GCC unroll 4
-  for (int r = 0; r < kR; ++r) Prefetch(ahead + r * 64);
+  for (int r = 0; r < kR; ++r) PrefetchFar(ahead + r * 64);
 }
 
 // The four sums of each row of x in acc[r][q], added up, to y[(4 q + i) * ldy + r] for `rows` rows of x.

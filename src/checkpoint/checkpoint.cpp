@@ -73,8 +73,21 @@ model::ModelParams BindTwice(model::ModelConfig& config, Source& source, const s
 
 }  // namespace
 
-void Checkpoint::Advise(io::Access access) const {
-  for (const auto& file : files_) file->file().Advise(access);
+int64_t Checkpoint::file_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& file : files_) bytes += file->file().bytes();
+  return bytes;
+}
+
+void Checkpoint::Load(bool lock, const ProgressFn& progress) const {
+  const int64_t total = file_bytes();
+  int64_t before = 0;
+  for (const auto& file : files_) {
+    file->file().Load(lock, [&](int64_t read) {
+      if (progress) progress(before + read, total);
+    });
+    before += file->file().bytes();
+  }
 }
 
 void Checkpoint::ForEachParam(const std::function<void(const model::ParamInfo&, const kernels::Weight&)>& visit) const {

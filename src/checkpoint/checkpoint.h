@@ -10,6 +10,7 @@
 
 #include "checkpoint/audit.h"
 #include "checkpoint/generation_config.h"
+#include "core/progress.h"
 #include "io/safetensors.h"
 #include "model/params.h"
 
@@ -34,8 +35,10 @@ class Checkpoint {
   const Audit& audit() const { return audit_; }
   const std::vector<std::string>& warnings() const { return audit_.warnings; }
   bool is_demo() const { return is_demo_; }
-  // Advice to the kernel for all files (off unless called): kWillNeed reads ahead, kRandom stops that.
-  void Advise(io::Access access) const;
+  // Reads all files into memory before their first use, with `lock` to stay there: MappedFile::Load, bytes of all files
+  // as progress.
+  void Load(bool lock, const ProgressFn& progress = {}) const;
+  int64_t file_bytes() const;
   // Calls visit(info, weight) for every parameter, in the order of the layers.
   void ForEachParam(const std::function<void(const model::ParamInfo&, const kernels::Weight&)>& visit) const;
 

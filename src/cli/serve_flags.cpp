@@ -95,6 +95,7 @@ void AddServedModelOptions(CLI::App& c, ServeFlags& f) {
                "Tokens that the MTP module drafts ahead, 0 to 4 (default: 1 if the model has one)")
       ->check(CLI::Range(0, 4))
       ->group(engine);
+  c.add_flag("--mlock", f.mlock, "Keep the weights in memory: the system may not take their pages back")->group(engine);
   c.add_flag("--no-prefix-cache", f.no_prefix_cache, "Compute every prompt anew")->group(engine);
   c.add_flag("--batch-invariant", f.batch_invariant, "The same answer to a request whatever else runs")->group(engine);
 }

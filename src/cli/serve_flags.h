@@ -27,7 +27,7 @@ struct ServeFlags {
   int64_t max_parked = 256;
   int64_t memory_share = 0;  // bytes of the limit that are a model's part, if all have the same; 0: no limit
   bool no_prefix_cache = false, batch_invariant = false, no_log = false, no_page = false, preload = false,
-       deepseek_temperature = false;
+       mlock = false, deepseek_temperature = false;
 };
 
 // What the command line and the file of --config say together.

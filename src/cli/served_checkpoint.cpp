@@ -3,12 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <ctime>
 #include <filesystem>
 
 #include "checkpoint/fingerprint.h"
 #include "cli/sampling_options.h"
 #include "core/machine.h"
+#include "core/stopwatch.h"
+#include "io/file.h"
 #include "net/http_server.h"
 
 namespace fathom::cli {
@@ -125,10 +128,31 @@ ServedCheckpoint::ServedCheckpoint(const ServeFlags& flags, server::AccessLog* l
   api_.emplace(served_, *engine_, *thread_, log, std::move(options));
 }
 
+// Weights that fit beside the cache are read before the first request, which would wait for each page otherwise.
+void ServedCheckpoint::LoadWeights(int64_t cache_bytes) {
+  constexpr double kBetweenLines = 5;  // seconds
+  const checkpoint::Checkpoint& files = model_.checkpoint();
+  const int64_t available = AvailableMemory();
+  if (!f_.mlock && available >= 0 && files.file_bytes() + cache_bytes > available) return;
+  Stopwatch clock;
+  double seconds = 0, told = 0;
+  files.Load(f_.mlock, [&](int64_t done, int64_t total) {
+    seconds += clock.Lap();
+    if (seconds < told + kBetweenLines) return;
+    told = seconds;
+    const double rate = static_cast<double>(done) / seconds;
+    std::fprintf(stderr, "fathom: reading %s: %s of %s, %s/s, %.0f s left\n", served_.names.front().c_str(),
+                 io::HumanBytes(done).c_str(), io::HumanBytes(total).c_str(),
+                 io::HumanBytes(static_cast<int64_t>(rate)).c_str(), static_cast<double>(total - done) / rate);
+  });
+}
+
 void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
   const int64_t drafts = DraftsOf(f_, model_.config());
   const DType dtype = CacheType(f_.cache_dtype, model_.compute());
   const CacheSize size = PlanCache(f_, model_.checkpoint(), dtype, CacheLayers(f_, model_.config()));
+  LoadWeights(size.tokens *
+              engine::LatentLayout::Of(model_.config(), CacheLayers(f_, model_.config()), dtype).token_bytes());
   model_.BuildTransformer(size.ctx_size);
   // Another build may compute other bits.
   std::string identity;

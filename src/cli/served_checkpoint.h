@@ -32,6 +32,7 @@ class ServedCheckpoint : public server::HostedModel {
 
  private:
   void MakeEngine(cache::BlockStore* store);
+  void LoadWeights(int64_t cache_bytes);
 
   const ServeFlags& f_;
   LoadedModel model_;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -122,13 +123,38 @@ Result<std::string> MappedFile::Read(int64_t begin, int64_t count) const {
   return out;
 }
 
-void MappedFile::Advise(Access access, int64_t begin, int64_t count) const {
-  if (!data_ || count <= 0) return;
-  FATHOM_CHECK(begin >= 0 && begin <= bytes_ && count <= bytes_ - begin);
-  static constexpr std::array<int, 4> kAdvice = {MADV_NORMAL, MADV_WILLNEED, MADV_RANDOM, MADV_SEQUENTIAL};
-  const int64_t page = ::sysconf(_SC_PAGESIZE), first = begin / page * page;
-  ::madvise(const_cast<std::byte*>(data_) + first, static_cast<size_t>(begin + count - first),
-            kAdvice[static_cast<size_t>(access)]);
+void MappedFile::Load(bool lock, const std::function<void(int64_t)>& read) const {
+  constexpr int64_t kPiece = int64_t{64} << 20;
+#ifndef MADV_POPULATE_READ
+  constexpr int MADV_POPULATE_READ = 22;  // NOLINT: the kernel's own name, which older headers lack
+#endif
+  for (int64_t begin = 0; begin < bytes_; begin += kPiece) {
+    const int64_t count = std::min(kPiece, bytes_ - begin);
+    auto* p = const_cast<std::byte*>(data_) + begin;
+    const auto bring = [&] {
+      return lock ? ::mlock(p, static_cast<size_t>(count))
+                  : ::madvise(p, static_cast<size_t>(count), MADV_POPULATE_READ);
+    };
+    int failed = bring();
+    while (failed && errno == EINTR) failed = bring();
+    if (failed && lock && (errno == ENOMEM || errno == EPERM || errno == EAGAIN)) {
+      rlimit limit{};
+      ::getrlimit(RLIMIT_MEMLOCK, &limit);
+      const std::string allowed =
+          limit.rlim_cur == RLIM_INFINITY ? "no limit" : HumanBytes(static_cast<int64_t>(limit.rlim_cur));
+      throw Error(
+          "cannot keep in memory " + path_,
+          fmt::format("{}; this process may lock: {} (ulimit -l)", std::system_category().message(errno), allowed),
+          HumanBytes(bytes_),
+          "raise the limit (ulimit -l unlimited; LimitMEMLOCK= of a service), or go without --mlock");
+    }
+    if (failed && errno == EINVAL && !lock) {  // a kernel before 5.14
+      ::madvise(p, static_cast<size_t>(bytes_ - begin), MADV_WILLNEED);
+      break;
+    }
+    if (failed) throw FileError("cannot read " + path_, path_, errno == EFAULT ? EIO : errno);
+    if (read) read(begin + count);
+  }
 }
 
 AtomicFile::AtomicFile(std::string path)

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,9 +11,6 @@
 #include "core/error.h"
 
 namespace fathom::io {
-
-// How the pages of a mapping will be used; kNormal is the kernel's own guess.
-enum class Access : uint8_t { kNormal, kWillNeed, kRandom, kSequential };
 
 // A whole file mapped read-only. Opening reads nothing of it. The mapping begins at a page's boundary. A file that
 // another process truncates while it is mapped ends this process (SIGBUS), as with every mapping.
@@ -31,9 +29,10 @@ class MappedFile {
   int64_t bytes() const { return bytes_; }
   // Copies file bytes [begin, begin + count) through read(), so that an unreadable disk is an Error and not a signal.
   Result<std::string> Read(int64_t begin, int64_t count) const;
-  // Advice to the kernel for bytes [begin, begin + count); without effect where it is refused.
-  void Advise(Access access, int64_t begin, int64_t count) const;
-  void Advise(Access access) const { Advise(access, 0, bytes_); }
+  // Reads all of it into memory and maps it, so that the first use of a byte waits for nothing; `lock`: and keeps it
+  // there until the file is closed. read(bytes so far) is called between pieces of at most 64 MiB, and may throw.
+  // Throws Error where the disk cannot be read or the system does not let so much be locked.
+  void Load(bool lock, const std::function<void(int64_t)>& read) const;
 
  private:
   std::string path_;

@@ -42,8 +42,42 @@ TEST_F(FileTest, WritesAndMapsBack) {
   EXPECT_EQ(file.Read(1, 3).Value(), "ell");
   EXPECT_EQ(ReadFile(Path("a"), 5).Value(), "hello");
   EXPECT_EQ(Count(), 1u);
-  file.Advise(Access::kWillNeed);
-  file.Advise(Access::kRandom, 1, 2);
+}
+
+// Kilobytes of a line of /proc/self/status.
+int64_t StatusKilobytes(const std::string& name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(name + ":")) return std::stoll(line.substr(name.size() + 1));
+  }
+  return -1;
+}
+
+TEST_F(FileTest, LoadsInPiecesAndLocks) {
+  const std::string content(70 << 20, 'x');  // more than a piece
+  WriteFileAtomically(Path("a"), content);
+  const MappedFile file = MappedFile::Open(Path("a")).Value();
+  std::vector<int64_t> told;
+  const int64_t before = StatusKilobytes("RssFile");
+  file.Load(/*lock=*/false, [&](int64_t read) { told.push_back(read); });
+  EXPECT_EQ(told, (std::vector<int64_t>{64 << 20, 70 << 20}));
+  EXPECT_GE(StatusKilobytes("RssFile") - before, 70 << 10) << "not all of it is mapped";
+  EXPECT_EQ(StatusKilobytes("VmLck"), 0);
+  rlimit limit{};
+  ::getrlimit(RLIMIT_MEMLOCK, &limit);
+  if (::geteuid() != 0 && limit.rlim_cur < content.size()) {
+    EXPECT_THAT(ErrorOf([&] { file.Load(/*lock=*/true, {}); }), HasSubstr("ulimit -l"));
+  } else {
+    file.Load(/*lock=*/true, {});
+    EXPECT_EQ(StatusKilobytes("VmLck"), 70 << 10);
+  }
+}
+
+TEST_F(FileTest, LoadingWhatIsGoneIsAnErrorAndNoSignal) {
+  WriteFileAtomically(Path("a"), std::string(1 << 20, 'x'));
+  const MappedFile file = MappedFile::Open(Path("a")).Value();
+  fs::resize_file(Path("a"), 1 << 12);
+  EXPECT_THAT(ErrorOf([&] { file.Load(/*lock=*/false, {}); }), HasSubstr("cannot read"));
 }
 
 TEST_F(FileTest, AnEmptyFileHasNoBytes) {

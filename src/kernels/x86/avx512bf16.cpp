@@ -428,6 +428,17 @@ void RoundBf16(uint16_t* out, const float* in, int64_t n) {
 }
 
 // Blocks of 16 x 16, their unused rows and columns masked.
+// 16 x 16. A function of its own: inlined into a loop each of the 32 addresses becomes a variable that lies in memory
+// and is advanced there.
+__attribute__((noinline)) void Transpose16Rows(uint32_t* out, int64_t ldo, const uint32_t* in, int64_t ldi) {
+  __m512i v[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i, in += ldi) v[i] = _mm512_loadu_si512(in);
+  Transpose16(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i, out += ldo) _mm512_storeu_si512(out, v[i]);
+}
+
 void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi, int64_t rows, int64_t cols) {
   uint32_t* out = static_cast<uint32_t*>(out_bytes);
   const uint32_t* in = static_cast<const uint32_t*>(in_bytes);
@@ -437,15 +448,11 @@ void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi
     for (int64_t c = 0; c < cols; c += 16) {
       const int64_t width = cols - c < 16 ? cols - c : 16;
       const __mmask16 col_mask = FirstLanes(width);
-      __m512i v[16];
       if (height == 16 && width == 16) {  // nearly all blocks; masked stores cost several times a plain one
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) v[i] = _mm512_loadu_si512(in + (r + i) * ldi + c);
-        Transpose16(v);
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + (c + i) * ldo + r, v[i]);
+        Transpose16Rows(out + c * ldo + r, ldo, in + r * ldi + c, ldi);
         continue;
       }
+      __m512i v[16];
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
         v[i] = i < height ? _mm512_maskz_loadu_epi32(col_mask, in + (r + i) * ldi + c) : _mm512_setzero_si512();

@@ -29,6 +29,10 @@ TEST(BenchCommand, FiguresOfTheShippedModel) {
     ASSERT_FALSE(row.contains("skipped")) << row;
     EXPECT_GT(row["tokens_per_s"].get<double>(), 0);
     EXPECT_GT(row["fraction_of_bandwidth"].get<double>(), 0);
+    EXPECT_GT(row["fraction_of_roofline"].get<double>(), 0);
+    if (row["context"] == 0) {  // further on the bound adds an attention's bytes and operations, the roofline does not
+      EXPECT_LE(row["roofline_tokens_per_s"].get<double>(), 1.01 * row["bound_tokens_per_s"].get<double>());
+    }
     EXPECT_NEAR(row["tokens_per_s"].get<double>() / row["bound_tokens_per_s"].get<double>(),
                 row["fraction_of_bandwidth"].get<double>(), 1e-9);
     // 4 of 16 experts a token: one token uses 4, four tokens more, at most all sixteen.

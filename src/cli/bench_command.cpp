@@ -83,6 +83,8 @@ ordered_json AsJson(const DecodeRow& r) {
   j["tokens_per_s"] = r.tokens_per_s();
   j["fraction_of_bandwidth"] = r.fraction();
   j["bound_tokens_per_s"] = r.bound_tokens_per_s();
+  j["fraction_of_roofline"] = r.fraction_of_roofline();
+  j["roofline_tokens_per_s"] = r.roofline_tokens_per_s();
   j["steps"] = r.steps;
   j["step_seconds"] = r.seconds;
   j["body_seconds"] = r.body_seconds;
@@ -150,17 +152,18 @@ void PrintTables(const BenchFlags& o, Subject& s, const BenchResult& r) {
   t += fmt::format("peaks    memory read {:.1f} GB/s ({})\n", p.read_gb_s, p.read_pattern);
   t += fmt::format("         bf16 {:.3f} TFLOP/s ({}), f32 {:.3f} TFLOP/s ({}), int8 {:.3f} TOP/s ({})\n\n",
                    p.bf16_tflop_s, p.bf16_unit, p.f32_tflop_s, p.f32_unit, p.int8_top_s, p.int8_unit);
-  t += fmt::format("{:<8} {:>9} {:>10} {:>10} {:>9} {:>8} {:>8} {:>10} {:>10}\n", "decode", "context", "tokens/s",
-                   "bound", "of bound", "body", "head", "read GB/s", "experts");
+  t += fmt::format("{:<8} {:>9} {:>10} {:>10} {:>9} {:>8} {:>8} {:>10} {:>10} {:>12}\n", "decode", "context",
+                   "tokens/s", "bound", "of bound", "body", "head", "read GB/s", "experts", "of roofline");
   for (const DecodeRow& d : r.decode) {
     t += fmt::format("{:<8} {:>9} ", fmt::format("x {}", d.batch), d.context);
     if (!d.skipped.empty()) {
       t += fmt::format("{:>10} {}\n", "-", d.skipped);
       continue;
     }
-    t += fmt::format("{:>10.1f} {:>10.1f} {:>9} {:>8} {:>8} {:>10.1f} {:>10.1f}\n", d.tokens_per_s(),
+    t += fmt::format("{:>10.1f} {:>10.1f} {:>9} {:>8} {:>8} {:>10.1f} {:>10.1f} {:>12}\n", d.tokens_per_s(),
                      d.bound_tokens_per_s(), Percent(d.fraction()), Percent(d.body_bound_seconds / d.body_seconds),
-                     Percent(d.head_bound_seconds / d.head_seconds), d.peaks.read_gb_s, d.experts_per_layer);
+                     Percent(d.head_bound_seconds / d.head_seconds), d.peaks.read_gb_s, d.experts_per_layer,
+                     Percent(d.fraction_of_roofline()));
   }
   t += fmt::format("\n{:<8} {:>9} {:>10} {:>10} {:>9} {:>8} {:>19} {:>10}\n", "prefill", "tokens", "tokens/s", "bound",
                    "of bound", "of peak", "peak TFLOP/s", "experts");
@@ -182,7 +185,9 @@ void PrintTables(const BenchFlags& o, Subject& s, const BenchResult& r) {
       "         experts: distinct ones a layer and step, of {}. Bounds: weights used (each once a step) and cache "
       "rows\n"
       "         over the read bandwidth of the same bytes between the steps, plus attention over the arithmetic peak;\n"
-      "         prefill the longer of arithmetic and bytes. Took {:.0f} s.\n",
+      "         prefill the longer of arithmetic and bytes. Roofline of decode: each matrix takes the longer of "
+      "reading it\n"
+      "         and of multiplying, which the bound leaves out. Took {:.0f} s.\n",
       s.config().n_routed_experts, r.seconds);
   Print(t);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <memory>
 
 #include "core/machine.h"
@@ -77,7 +78,9 @@ class Bench {
   bool TooLong(double bound_seconds, double steps, std::string* why) const;
   DecodeRow Decode(int64_t batch, int64_t context);
   PrefillRow Prefill(int64_t tokens);
-  double AttentionPeak(const kernels::Peaks& peaks) const;
+  double AttentionPeak(const kernels::Peaks& peaks) const;  // operations a second, as the next
+  double ProductPeak(const kernels::Peaks& peaks) const;
+  double Roofline(const DecodeRow& row, double attention_ops) const;
   int64_t RowBytes() const { return m_.transformer.cache_layers() * config_.cache_width() * SizeOf(m_.cache_dtype); }
 
   const BenchModel& m_;
@@ -200,6 +203,19 @@ double Bench::AttentionPeak(const kernels::Peaks& peaks) const {
   return (bf16 ? peaks.bf16_tflop_s : peaks.f32_tflop_s) * 1e12;
 }
 
+double Bench::ProductPeak(const kernels::Peaks& p) const {
+  return (InFloat32(m_.params, m_.compute) ? p.f32_tflop_s : p.bf16_tflop_s) * 1e12;
+}
+
+// By the experts of the last step, of which it takes the ratio to its bytes alone.
+double Bench::Roofline(const DecodeRow& row, double attention_ops) const {
+  const double bandwidth = row.peaks.read_gb_s * 1e9, ops = ProductPeak(row.peaks);
+  const double by_bytes = weights_.BodySeconds(use_, row.batch, bandwidth, std::numeric_limits<double>::infinity());
+  return weights_.BodySeconds(use_, row.batch, bandwidth, ops) / by_bytes * row.body_bytes / bandwidth +
+         weights_.HeadSeconds(row.batch, bandwidth, ops) +
+         std::max(row.cache_bytes / bandwidth, attention_ops / AttentionPeak(row.peaks));
+}
+
 DecodeRow Bench::Decode(int64_t batch, int64_t context) {
   DecodeRow row;
   row.batch = batch;
@@ -259,6 +275,7 @@ DecodeRow Bench::Decode(int64_t batch, int64_t context) {
   row.head_bound_seconds = bound(row.head_bytes, 0);
   row.bound_seconds = row.body_bound_seconds + row.head_bound_seconds;
   row.peaks = Summary(read_, arithmetic_);
+  row.roofline_seconds = Roofline(row, attention);
   worst_fraction_ = std::min(worst_fraction_, row.fraction());
   return row;
 }
@@ -270,11 +287,8 @@ PrefillRow Bench::Prefill(int64_t tokens) {
   arithmetic_.Forget();
   arithmetic_.Piece();
   row.operations = engine::PrefillOps(config_, tokens);
-  const auto peak = [&] {
-    const kernels::Peaks p = Summary(read_, arithmetic_);
-    return InFloat32(m_.params, m_.compute) ? p.f32_tflop_s : p.bf16_tflop_s;
-  };
-  if (TooLong(row.operations / (peak() * 1e12), 4, &row.skipped)) return row;
+  const auto peak = [&] { return ProductPeak(Summary(read_, arithmetic_)); };
+  if (TooLong(row.operations / peak(), 4, &row.skipped)) return row;
   FillCaches(1, 0);
   const model::SequenceSlice slice{.row = 0, .tokens = tokens, .position = 0, .caches = stores_.front()->caches()};
   Step(arena_, RandomIds(tokens), std::span(&slice, 1), 1);
@@ -299,7 +313,7 @@ PrefillRow Bench::Prefill(int64_t tokens) {
   row.seconds = Median(all);
   row.experts_per_layer = experts / static_cast<double>(row.steps);
   row.bytes = bytes / static_cast<double>(row.steps);
-  row.peak_tera_per_s = peak();
+  row.peak_tera_per_s = peak() * 1e-12;
   row.bound_seconds = std::max(row.operations / (row.peak_tera_per_s * 1e12), row.bytes / (read_.gb_s() * 1e9));
   row.peaks = Summary(read_, arithmetic_);
   worst_fraction_ = std::min(worst_fraction_, row.fraction_of_bound());

@@ -3,8 +3,9 @@
 // Decode: a batch of sequences, each with `context` positions of random rows in its cache and random tokens, one step
 // at a time: forward, final norm, head. The same position is written again by each step. Bound = (weights that the
 // batch reads, each once, + cache rows) / read bandwidth + attention operations / arithmetic peak. The bandwidth is
-// that of reading the very same bytes, pass and step in turn. Prefill: a prompt of random tokens in one step, head for
-// the last position only. Bound = the longer of operations / peak and bytes / bandwidth.
+// that of reading the very same bytes, pass and step in turn. Several sequences also have a roofline, which the bound
+// leaves out: a matrix takes the longer of reading it and of multiplying. Prefill: a prompt of random tokens in one
+// step, head for the last position only. Bound = the longer of operations / peak and bytes / bandwidth.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,9 @@ struct DecodeRow {
   double tokens_per_s() const { return static_cast<double>(batch) / seconds; }
   double bound_tokens_per_s() const { return static_cast<double>(batch) / bound_seconds; }
   double fraction() const { return bound_seconds / seconds; }
+  double roofline_seconds = 0;  // of each matrix the longer of bytes and operations, and of the attention
+  double roofline_tokens_per_s() const { return static_cast<double>(batch) / roofline_seconds; }
+  double fraction_of_roofline() const { return roofline_seconds / seconds; }
 };
 
 struct PrefillRow {

@@ -8,27 +8,31 @@ namespace {
 
 int64_t Bytes(const model::Weight& w) { return w.rows * w.cols * SizeOf(w.dtype); }
 
+double Longer(int64_t bytes, int64_t products, double bytes_per_s, double ops_per_s) {
+  return std::max(static_cast<double>(bytes) / bytes_per_s, 2 * static_cast<double>(products) / ops_per_s);
+}
+
 }  // namespace
 
 ExpertUse::ExpertUse(const model::ModelConfig& config) : experts_(config.n_routed_experts) {
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) is_moe_.push_back(config.IsMoe(l));
   Clear();
   probe_.on_tensor = [this](std::string_view name, int64_t layer, const TensorView& tensor) {
-    if (name != "router_ids" || layer >= static_cast<int64_t>(used_.size())) return;
+    if (name != "router_ids" || layer >= static_cast<int64_t>(tokens_.size())) return;
     const int32_t* ids = static_cast<const int32_t*>(tensor.data);
-    for (int64_t i = 0; i < tensor.size(); ++i) used_[static_cast<size_t>(layer)][static_cast<size_t>(ids[i])] = true;
+    for (int64_t i = 0; i < tensor.size(); ++i) ++tokens_[static_cast<size_t>(layer)][static_cast<size_t>(ids[i])];
   };
 }
 
-void ExpertUse::Clear() { used_.assign(is_moe_.size(), std::vector<bool>(static_cast<size_t>(experts_))); }
+void ExpertUse::Clear() { tokens_.assign(is_moe_.size(), std::vector<int64_t>(static_cast<size_t>(experts_))); }
 
-bool ExpertUse::Used(int64_t layer, int64_t expert) const {
-  return used_[static_cast<size_t>(layer)][static_cast<size_t>(expert)];
+int64_t ExpertUse::Tokens(int64_t layer, int64_t expert) const {
+  return tokens_[static_cast<size_t>(layer)][static_cast<size_t>(expert)];
 }
 
 int64_t ExpertUse::Distinct(int64_t layer) const {
   int64_t n = 0;
-  for (int64_t e = 0; e < experts_; ++e) n += Used(layer, e);
+  for (int64_t e = 0; e < experts_; ++e) n += Tokens(layer, e) > 0;
   return n;
 }
 
@@ -53,7 +57,7 @@ WeightMap::WeightMap(const model::ModelConfig& config, const model::ModelParams&
   model::ModelParams views = params;  // the visitor wants them writable
   model::ForEachParam(config, views, [&](const model::ParamInfo& info, const model::Weight& w) {
     if (info.mtp || w.data == params.embed_tokens.data || w.data == params.lm_head.data) return;
-    Item item{.span = {w.data, Bytes(w)}};
+    Item item{.span = {w.data, Bytes(w)}, .values = w.rows > 1 ? w.rows * w.cols : 0};
     if (const auto it = routed.find(w.data); it != routed.end()) {
       item.layer = it->second.first;
       item.expert = it->second.second;
@@ -61,6 +65,7 @@ WeightMap::WeightMap(const model::ModelConfig& config, const model::ModelParams&
     body_.push_back(item);
     if (w.scale) {
       const int64_t scale_rows = (w.rows + kFp8Block - 1) / kFp8Block;
+      item.values = 0;
       item.span = {w.scale, scale_rows * w.scale_cols() * static_cast<int64_t>(sizeof(float))};
       body_.push_back(item);
     }
@@ -72,12 +77,26 @@ std::vector<kernels::ByteSpan> WeightMap::Body(const ExpertUse& use, std::span<c
   const model::Weight& table = params_.embed_tokens;
   for (int32_t id : ids) spans.push_back({table.RowData(id), table.cols * SizeOf(table.dtype)});
   for (const Item& item : body_) {
-    if (item.expert < 0 || use.Used(item.layer, item.expert)) spans.push_back(item.span);
+    if (item.expert < 0 || use.Tokens(item.layer, item.expert) > 0) spans.push_back(item.span);
   }
   return spans;
 }
 
 std::vector<kernels::ByteSpan> WeightMap::Head() const { return {{params_.lm_head.data, Bytes(params_.lm_head)}}; }
+
+double WeightMap::BodySeconds(const ExpertUse& use, int64_t rows, double bytes_per_s, double ops_per_s) const {
+  double seconds = 0;
+  for (const Item& item : body_) {
+    const int64_t tokens = item.expert < 0 ? rows : use.Tokens(item.layer, item.expert);
+    if (tokens > 0) seconds += Longer(item.span.bytes, item.values * tokens, bytes_per_s, ops_per_s);
+  }
+  return seconds;
+}
+
+double WeightMap::HeadSeconds(int64_t rows, double bytes_per_s, double ops_per_s) const {
+  const model::Weight& head = params_.lm_head;
+  return Longer(Bytes(head), head.rows * head.cols * rows, bytes_per_s, ops_per_s);
+}
 
 std::vector<kernels::ByteSpan> WeightMap::All() const {
   std::vector<kernels::ByteSpan> spans = {{params_.embed_tokens.data, Bytes(params_.embed_tokens)}};

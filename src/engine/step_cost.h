@@ -15,12 +15,12 @@
 
 namespace fathom::engine {
 
-// The distinct experts of each layer that the steps seen by its probe chose.
+// The experts of each layer that the steps seen by its probe chose, and by how many tokens.
 class ExpertUse {
  public:
   explicit ExpertUse(const model::ModelConfig& config);
   void Clear();
-  bool Used(int64_t layer, int64_t expert) const;
+  int64_t Tokens(int64_t layer, int64_t expert) const;
   int64_t Distinct(int64_t layer) const;
   double DistinctPerLayer() const;                      // mean over the layers with experts; 0 without any
   const model::Probe& probe() const { return probe_; }  // hand it to Env; lives as long as this object
@@ -30,7 +30,7 @@ class ExpertUse {
  private:
   int64_t experts_;
   std::vector<bool> is_moe_;
-  std::vector<std::vector<bool>> used_;  // [layer][expert]
+  std::vector<std::vector<int64_t>> tokens_;  // [layer][expert]
   model::Probe probe_;
 };
 
@@ -43,11 +43,16 @@ class WeightMap {
   // else.
   std::vector<kernels::ByteSpan> Body(const ExpertUse& use, std::span<const int32_t> ids) const;
   std::vector<kernels::ByteSpan> Head() const;
+  // The least time of the products of these weights with `rows` rows (of a routed expert those that chose it): of each
+  // matrix the longer of reading it and of multiplying.
+  double BodySeconds(const ExpertUse& use, int64_t rows, double bytes_per_s, double ops_per_s) const;
+  double HeadSeconds(int64_t rows, double bytes_per_s, double ops_per_s) const;
   std::vector<kernels::ByteSpan> All() const;  // embedding included
 
  private:
   struct Item {
     kernels::ByteSpan span;
+    int64_t values = 0;               // that rows are multiplied with
     int64_t layer = -1, expert = -1;  // of routed experts
   };
   const model::ModelParams& params_;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <limits>
 
 #include "engine/latent_pool.h"
 
@@ -58,8 +59,29 @@ TEST(StepCost, BytesOfAStepCountEachWeightOnce) {
   EXPECT_EQ(kernels::TotalBytes(map.Body(use, ids)), 2 * body);
   EXPECT_EQ(kernels::TotalBytes(map.Head()), 2 * 100 * 8);
   EXPECT_EQ(kernels::TotalBytes(map.All()), 2 * model::CountParams(m.config).main);
+  EXPECT_EQ(use.Tokens(1, 3), 2);
   use.Clear();
   EXPECT_EQ(use.Distinct(1), 0);
+}
+
+TEST(StepCost, ARooflineTakesTheLongerOfBytesAndOperations) {
+  Tiny m(DType::kBF16);
+  ExpertUse use(m.config);
+  const std::vector<int32_t> chosen = {3, 1, 2, 3};  // two tokens: expert 3 twice, 1 and 2 once
+  use.probe().on_tensor("router_ids", 1, {chosen.data(), DType::kI32, {2, 2}});
+  const WeightMap map(m.config, m.params);
+  const double all = std::numeric_limits<double>::infinity();
+  // Bytes alone: as Body(), but for the embedding's rows.
+  const int64_t body = 2 * (kAttention + kNorms) + kDense + kGate + 3 * kExpert + 8;
+  EXPECT_DOUBLE_EQ(map.BodySeconds(use, 2, 1, all), 2 * body);
+  EXPECT_DOUBLE_EQ(map.HeadSeconds(2, 1, all), 2 * 100 * 8);
+  // Operations alone: of vectors none; an expert as often as it was chosen.
+  const int64_t matrices = 2 * kAttention + kDense + 4 * 8;
+  EXPECT_DOUBLE_EQ(map.BodySeconds(use, 2, all, 1), 2 * (2 * matrices + 4 * kExpert));
+  EXPECT_DOUBLE_EQ(map.HeadSeconds(2, all, 1), 2 * 2 * 100 * 8);
+  // At 1.5 operations a byte one row takes longer to read, two to multiply.
+  EXPECT_DOUBLE_EQ(map.HeadSeconds(1, 1, 1.5), 2 * 100 * 8);
+  EXPECT_DOUBLE_EQ(map.HeadSeconds(2, 1, 1.5), 2 * 2 * 100 * 8 / 1.5);
 }
 
 TEST(StepCost, Fp8BytesIncludeScales) {

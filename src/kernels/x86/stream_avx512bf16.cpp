@@ -229,7 +229,7 @@ void StreamProduct(const Dot& d, int64_t row, int64_t first) {
       // The line of each row some way on; behind a row's end, of the row that is 16 rows on.
       const int64_t at = k * kSize + kLinesAhead * 64;
       const uint8_t* ahead = w + (at < step ? at : at + (kLanes - 1) * step);
-      for (int i = 0; i < 16; ++i, ahead += step) Prefetch(ahead);
+      for (int i = 0; i < 16; ++i, ahead += step) PrefetchFar(ahead);
       MulLine<kCodes, kM>(table, w + k * kSize, step, x + k, d.ldx, acc);
     }
 #pragma GCC unroll 8

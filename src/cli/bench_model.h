@@ -30,13 +30,13 @@ struct DecodeRow {
   std::string skipped;                                     // why, if it was not measured
   double seconds = 0, body_seconds = 0, head_seconds = 0;  // medians of a step
   double bound_seconds = 0, body_bound_seconds = 0, head_bound_seconds = 0;
-  double experts_per_layer = 0;                            // distinct, mean over layers and steps
+  double roofline_seconds = 0;   // of each matrix the longer of bytes and operations, and of the attention
+  double experts_per_layer = 0;  // distinct, mean over layers and steps
   double body_bytes = 0, head_bytes = 0, cache_bytes = 0;  // of a step, mean
   kernels::Peaks peaks;
   double tokens_per_s() const { return static_cast<double>(batch) / seconds; }
   double bound_tokens_per_s() const { return static_cast<double>(batch) / bound_seconds; }
   double fraction() const { return bound_seconds / seconds; }
-  double roofline_seconds = 0;  // of each matrix the longer of bytes and operations, and of the attention
   double roofline_tokens_per_s() const { return static_cast<double>(batch) / roofline_seconds; }
   double fraction_of_roofline() const { return roofline_seconds / seconds; }
 };

@@ -41,7 +41,7 @@ int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint) {
 // How many positions the cache holds. By default: what the sequences that run together can use at most, in half of the
 // memory that is free beside the weights (the other half is for working memory and for everybody else).
 struct CacheSize {
-  int64_t ctx_size, tokens;
+  int64_t ctx_size, tokens, bytes;
 };
 CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, DType dtype, int64_t layers) {
   const int64_t token_bytes = engine::LatentLayout::Of(model.config(), layers, dtype).token_bytes();
@@ -51,7 +51,7 @@ CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, DT
                 fmt::format("at most {} (max_position_embeddings)", limit));
   }
   constexpr int64_t kUnit = engine::kBlockTokens;
-  CacheSize size{.ctx_size = f.ctx_size > 0 ? f.ctx_size : limit, .tokens = f.cache_tokens};
+  CacheSize size{.ctx_size = f.ctx_size > 0 ? f.ctx_size : limit, .tokens = f.cache_tokens, .bytes = 0};
   if (size.tokens > 0) {
     if (f.ctx_size == 0) size.ctx_size = std::min(size.ctx_size, size.tokens);
     if (size.tokens < size.ctx_size) {
@@ -68,6 +68,7 @@ CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, DT
     size.tokens = std::clamp(fits, size.ctx_size, engine::BlocksFor(size.ctx_size) * kUnit * f.max_running);
   }
   size.tokens = engine::BlocksFor(size.tokens) * kUnit;
+  size.bytes = size.tokens * token_bytes;
   return size;
 }
 
@@ -111,9 +112,7 @@ int64_t ServedCheckpoint::EstimateBytes(const ServeFlags& f) {
   const checkpoint::Checkpoint checkpoint = checkpoint::Open(f.model.model, {.config_path = f.model.config});
   const DType dtype = CacheType(f.cache_dtype, ChooseCompute(f.model.compute, checkpoint.config()));
   const int64_t layers = CacheLayers(f, checkpoint.config());
-  const CacheSize size = PlanCache(f, checkpoint, dtype, layers);
-  return WeightBytes(checkpoint) +
-         size.tokens * engine::LatentLayout::Of(checkpoint.config(), layers, dtype).token_bytes();
+  return WeightBytes(checkpoint) + PlanCache(f, checkpoint, dtype, layers).bytes;
 }
 
 int64_t ServedCheckpoint::bytes() const {
@@ -151,8 +150,7 @@ void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
   const int64_t drafts = DraftsOf(f_, model_.config());
   const DType dtype = CacheType(f_.cache_dtype, model_.compute());
   const CacheSize size = PlanCache(f_, model_.checkpoint(), dtype, CacheLayers(f_, model_.config()));
-  LoadWeights(size.tokens *
-              engine::LatentLayout::Of(model_.config(), CacheLayers(f_, model_.config()), dtype).token_bytes());
+  LoadWeights(size.bytes);
   model_.BuildTransformer(size.ctx_size);
   // Another build may compute other bits.
   std::string identity;

@@ -137,22 +137,23 @@ void MappedFile::Load(bool lock, const std::function<void(int64_t)>& read) const
     };
     int failed = bring();
     while (failed && errno == EINTR) failed = bring();
-    if (failed && lock && (errno == ENOMEM || errno == EPERM || errno == EAGAIN)) {
+    const int error = failed ? errno : 0;
+    if (lock && (error == ENOMEM || error == EPERM || error == EAGAIN)) {
       rlimit limit{};
       ::getrlimit(RLIMIT_MEMLOCK, &limit);
       const std::string allowed =
           limit.rlim_cur == RLIM_INFINITY ? "no limit" : HumanBytes(static_cast<int64_t>(limit.rlim_cur));
       throw Error(
           "cannot keep in memory " + path_,
-          fmt::format("{}; this process may lock: {} (ulimit -l)", std::system_category().message(errno), allowed),
+          fmt::format("{}; this process may lock: {} (ulimit -l)", std::system_category().message(error), allowed),
           HumanBytes(bytes_),
           "raise the limit (ulimit -l unlimited; LimitMEMLOCK= of a service), or go without --mlock");
     }
-    if (failed && errno == EINVAL && !lock) {  // a kernel before 5.14
+    if (!lock && error == EINVAL) {  // a kernel before 5.14
       ::madvise(p, static_cast<size_t>(bytes_ - begin), MADV_WILLNEED);
       break;
     }
-    if (failed) throw FileError("cannot read " + path_, path_, errno == EFAULT ? EIO : errno);
+    if (error != 0) throw FileError("cannot read " + path_, path_, error == EFAULT ? EIO : error);
     if (read) read(begin + count);
   }
 }

@@ -427,7 +427,6 @@ void RoundBf16(uint16_t* out, const float* in, int64_t n) {
   }
 }
 
-// Blocks of 16 x 16, their unused rows and columns masked.
 // 16 x 16. A function of its own: inlined into a loop each of the 32 addresses becomes a variable that lies in memory
 // and is advanced there.
 __attribute__((noinline)) void Transpose16Rows(uint32_t* out, int64_t ldo, const uint32_t* in, int64_t ldi) {
@@ -439,6 +438,7 @@ __attribute__((noinline)) void Transpose16Rows(uint32_t* out, int64_t ldo, const
   for (int i = 0; i < 16; ++i, out += ldo) _mm512_storeu_si512(out, v[i]);
 }
 
+// Blocks of 16 x 16, their unused rows and columns masked.
 void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi, int64_t rows, int64_t cols) {
   uint32_t* out = static_cast<uint32_t*>(out_bytes);
   const uint32_t* in = static_cast<const uint32_t*>(in_bytes);

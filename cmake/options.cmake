@@ -4,7 +4,7 @@ option(FATHOM_BENCH "Build fathom-bench" ON)
 option(FATHOM_FUZZ "Build the libFuzzer targets (clang only)" OFF)
 option(FATHOM_WERROR "Treat warnings as errors" ON)
 option(FATHOM_SANITIZE_SPARINGLY "Of undefined, without the checks that are slow to compile" OFF)
-set(FATHOM_UNITY "SOME" CACHE STRING "Eight files of a target are compiled as one: ON, OFF, or SOME, of commands and tests")
+set(FATHOM_UNITY "SOME" CACHE STRING "Sixteen files of a target are compiled as one: ON, OFF, or SOME, of commands and tests")
 set(FATHOM_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 
 find_program(CCACHE_PROGRAM ccache)
@@ -36,7 +36,7 @@ endif()
 # Names of a folder's anonymous namespaces are told apart, so that its files compile together. Files with flags of their
 # own stay alone (CMake sees to that).
 string(COMPARE EQUAL "${FATHOM_UNITY}" "ON" CMAKE_UNITY_BUILD)
-set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 16)
 
 add_library(fathom_flags INTERFACE)
 # No contraction: a fused multiply-add appears only where a kernel asks for it, so every build gives the same bits.

@@ -438,29 +438,31 @@ __attribute__((noinline)) void Transpose16Rows(uint32_t* out, int64_t ldo, const
   for (int i = 0; i < 16; ++i, out += ldo) _mm512_storeu_si512(out, v[i]);
 }
 
-// Blocks of 16 x 16, their unused rows and columns masked.
+// A block of fewer rows or columns, likewise: its addresses would be made ready for whole blocks too.
+__attribute__((noinline)) void TransposePart(uint32_t* out, int64_t ldo, const uint32_t* in, int64_t ldi,
+                                             int64_t height, int64_t width) {
+  const __mmask16 row_mask = FirstLanes(height), col_mask = FirstLanes(width);
+  __m512i v[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    v[i] = i < height ? _mm512_maskz_loadu_epi32(col_mask, in + i * ldi) : _mm512_setzero_si512();
+  }
+  Transpose16(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    if (i < width) _mm512_mask_storeu_epi32(out + i * ldo, row_mask, v[i]);
+  }
+}
+
 void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi, int64_t rows, int64_t cols) {
   uint32_t* out = static_cast<uint32_t*>(out_bytes);
   const uint32_t* in = static_cast<const uint32_t*>(in_bytes);
   for (int64_t r = 0; r < rows; r += 16) {
-    const int64_t height = rows - r < 16 ? rows - r : 16;
-    const __mmask16 row_mask = FirstLanes(height);
     for (int64_t c = 0; c < cols; c += 16) {
-      const int64_t width = cols - c < 16 ? cols - c : 16;
-      const __mmask16 col_mask = FirstLanes(width);
-      if (height == 16 && width == 16) {  // nearly all blocks; masked stores cost several times a plain one
+      if (r + 16 <= rows && c + 16 <= cols) {  // nearly all blocks; masked stores cost several times a plain one
         Transpose16Rows(out + c * ldo + r, ldo, in + r * ldi + c, ldi);
-        continue;
-      }
-      __m512i v[16];
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) {
-        v[i] = i < height ? _mm512_maskz_loadu_epi32(col_mask, in + (r + i) * ldi + c) : _mm512_setzero_si512();
-      }
-      Transpose16(v);
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) {
-        if (i < width) _mm512_mask_storeu_epi32(out + (c + i) * ldo + r, row_mask, v[i]);
+      } else {
+        TransposePart(out + c * ldo + r, ldo, in + r * ldi + c, ldi, rows - r, cols - c);
       }
     }
   }

@@ -364,6 +364,36 @@ TEST(Linear, RowsByNumber) {
   }
 }
 
+// Rows of y that lie far apart may be written around the caches: the same bits, and nothing beside them.
+TEST(Linear, FarRowsOfOutputs) {
+  constexpr int64_t kK = 96, kN = 70, kNear = 96, kFar = 1 << 16, kRows = 70;
+  const TestWeight weight(kN, kK, DType::kBF16, false, false, 3);
+  std::vector<float> x(kRows * kK);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int64_t>(i * 37 % 101) - 50) * 0.03f;
+  Arena outputs((kRows * (kNear + kFar) + 64) * static_cast<int64_t>(sizeof(float)));
+  float* near = outputs.Take<float>(kRows * kNear);
+  float* far = outputs.Take<float>(kRows * kFar);
+  for (const Target& target : Targets()) {
+    for (int64_t m : {3, 12, 20, 32, 70}) {
+      const auto run = [&](float* y, int64_t ldy) {
+        for (int64_t i = 0; i < m; ++i) std::fill_n(y + i * ldy, kNear, 7.0f);
+        const LinearJob job{.y = y, .ldy = ldy, .x = x.data(), .ldx = kK, .m = m, .w = weight.w};
+        Arena arena(1 << 22);
+        Context ctx{Pool(2), BestIsa(), {}};
+        LinearWith(target.tiles, ctx, arena, {std::span(&job, 1), Compute::kBf16});
+      };
+      for (const int64_t first : {0, 16, 3}) {  // lines of y that begin at its columns, and that do not
+        run(near, kNear);
+        run(far + first, kFar);
+        for (int64_t i = 0; i < m; ++i) {
+          ASSERT_EQ(std::memcmp(near + i * kNear, far + first + i * kFar, kNear * sizeof(float)), 0)
+              << target.name << ": row " << i << " of " << m << ", from " << first;
+        }
+      }
+    }
+  }
+}
+
 TEST(Linear, NonFiniteStaysInItsRow) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const char* text : {"m3n20k37:f32:f32", "m3n20k37:bf16:bf16", "m3n20k37:bf16:f8e4m3", "m21n20k37:bf16:bf16",

@@ -333,6 +333,7 @@ void MultiplySlice(const Tiles& tiles, const LinearInput& in, const Weight& w, c
 
 // Asks for the lines of y that a task will write, so that its stores do not wait for the memory.
 void PrefetchOutput(const LinearJob& job, const PackedTask& t) {
+  if (job.ldy >= kFarRows) return;
   constexpr int64_t kLine = 64;
   const int64_t size = SizeOf(job.y_dtype), bytes = (t.range.end - t.range.begin) * size;
   const int64_t first = t.first_panel * kLanes, end = std::min(first + t.panels * kLanes, job.m);

@@ -23,6 +23,10 @@ inline constexpr int64_t kLanes = 16;
 // Rows of x that quads_* take in a group, where there are m.
 inline constexpr int64_t QuadGroup(int64_t m) { return m <= 24 ? (m + 3) / 4 * 4 : 16; }
 
+// Rows of a result that lie so many values apart may be written around the caches: logits, which are larger than those
+// and read much later. Their lines would be fetched only to be overwritten.
+inline constexpr int64_t kFarRows = 1 << 16;
+
 // C (rows, 16 * panels) = [C +] scale * lane_scale * (A B). The product is summed in float32, value after value of k
 // (in bf16 pair after pair), in pieces of k: each from zero, then scaled and added to C in float32. So one call over k
 // gives the same bits as calls over parts of it that end between pieces, and as A and B in each other's place.

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/tiles.h"
+
 namespace fathom::kernels::avx512 {
 namespace {
 
@@ -48,6 +50,13 @@ struct Walk {
 inline Walk WalkTo(const uint8_t* end, const void* next, const void* read) {
   return {end, static_cast<const uint8_t*>(next ? next : read) - end};
 }
+
+// Whether rows of a result (tiles.h: kFarRows), of which `out` is one, are written around the caches, a line at a time.
+// Such stores are not ordered: StoresDone() before another thread may read them.
+inline bool StoredAround(const void* out, int64_t ld) {
+  return ld >= kFarRows && ld % kLanes == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+}
+inline void StoresDone() { _mm_sfence(); }
 
 inline __mmask16 FirstLanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1); }
 

@@ -429,13 +429,20 @@ void RoundBf16(uint16_t* out, const float* in, int64_t n) {
 
 // 16 x 16. A function of its own: inlined into a loop each of the 32 addresses becomes a variable that lies in memory
 // and is advanced there.
+template <bool around>
 __attribute__((noinline)) void Transpose16Rows(uint32_t* out, int64_t ldo, const uint32_t* in, int64_t ldi) {
   __m512i v[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i, in += ldi) v[i] = _mm512_loadu_si512(in);
   Transpose16(v);
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i, out += ldo) _mm512_storeu_si512(out, v[i]);
+  for (int i = 0; i < 16; ++i, out += ldo) {
+    if constexpr (around) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(out), v[i]);
+    } else {
+      _mm512_storeu_si512(out, v[i]);
+    }
+  }
 }
 
 // A block of fewer rows or columns, likewise: its addresses would be made ready for whole blocks too.
@@ -457,15 +464,18 @@ __attribute__((noinline)) void TransposePart(uint32_t* out, int64_t ldo, const u
 void Transpose32(void* out_bytes, int64_t ldo, const void* in_bytes, int64_t ldi, int64_t rows, int64_t cols) {
   uint32_t* out = static_cast<uint32_t*>(out_bytes);
   const uint32_t* in = static_cast<const uint32_t*>(in_bytes);
+  const bool around = StoredAround(out, ldo);
+  const auto whole = around ? Transpose16Rows<true> : Transpose16Rows<false>;
   for (int64_t r = 0; r < rows; r += 16) {
     for (int64_t c = 0; c < cols; c += 16) {
       if (r + 16 <= rows && c + 16 <= cols) {  // nearly all blocks; masked stores cost several times a plain one
-        Transpose16Rows(out + c * ldo + r, ldo, in + r * ldi + c, ldi);
+        whole(out + c * ldo + r, ldo, in + r * ldi + c, ldi);
       } else {
         TransposePart(out + c * ldo + r, ldo, in + r * ldi + c, ldi, rows - r, cols - c);
       }
     }
   }
+  if (around) StoresDone();
 }
 
 // Two panels at a time: the words of an even and an odd row interleaved.

@@ -206,13 +206,21 @@ inline void LastRows(const Dot& d, int64_t row, int64_t first) {
 template <bool kCodes, int kQ>
 void Rows(const Dot& d, int64_t first) {
   alignas(64) float sums[4 * kQ][kLanes];
+  const bool around = StoredAround(d.y, d.ldy);
   int64_t row = 0;
   for (; row + kLanes <= d.rows; row += kLanes) {
     for (int64_t r = 0; r < kLanes; r += kRows)
       Block<kCodes, kRows, kQ>(d, row + r, first, &sums[0][r], kLanes, 4 * kQ);
     float* y = d.y + first * d.ldy + row;
-    for (int64_t i = 0; i < 4 * kQ && first + i < d.m; ++i, y += d.ldy) _mm512_storeu_ps(y, _mm512_load_ps(sums[i]));
+    for (int64_t i = 0; i < 4 * kQ && first + i < d.m; ++i, y += d.ldy) {
+      if (around) {
+        _mm512_stream_ps(y, _mm512_load_ps(sums[i]));
+      } else {
+        _mm512_storeu_ps(y, _mm512_load_ps(sums[i]));
+      }
+    }
   }
+  if (around) StoresDone();
   LastRows<kCodes, kRows, kQ>(d, row, first);
 }
 

@@ -15,6 +15,7 @@
 #include "cli/bench_train.h"
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
+#include "cli/numbers.h"
 #include "cli/random_model.h"
 #include "cli/terminal.h"
 #include "core/machine.h"
@@ -365,16 +366,16 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   c->add_option("--context", o->plan.contexts, "Positions that each sequence holds already")
       ->delimiter(',')
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   c->add_option("--prefill", o->plan.prefills, "Tokens of prompts")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   c->add_flag("--no-decode", o->no_decode, "Prefill only");
   c->add_flag("--no-prefill", o->no_prefill, "Decode only");
   c->add_option("--seconds", o->plan.seconds, "Leave out cases that would not fit into this time")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   c->add_flag("--train", o->train, "Training steps instead: forward, backward, AdamW (bf16 unless --compute f32)");
   c->add_option("--train-batch", o->train_plan.sequences, "Sequences of a training step")
@@ -397,7 +398,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   c->add_option("--prompt", o->speculation_plan.prompt, "What the speculative answers continue")->capture_default_str();
   c->add_option("--temperature", o->speculation_plan.temperature, "Of the speculative answers")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->capture_default_str();
   c->add_flag("--fp8-accumulator", o->accumulator,
               "Errors of FP8 products in the 14 bits of Hopper's tensor cores (emulated; no model)");

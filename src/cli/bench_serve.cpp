@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/numbers.h"
 #include "cli/serve_figures.h"
 #include "cli/serve_load.h"
 #include "cli/serve_prompts.h"
@@ -309,56 +310,47 @@ CLI::App* AddBenchServe(CLI::App& bench, int& exit_code) {
       ->capture_default_str();
   c->add_option("--api-key", o->api_key, "Sent as a bearer token")->envname("FATHOM_API_KEY")->type_name("KEY");
   c->add_option("--model", o->model, "Default: the first that /v1/models names")->type_name("NAME");
-  CLI::Option* input = c->add_option("--input-len", o->input_len, "Tokens of a prompt")
-                           ->check(CLI::PositiveNumber)
-                           ->capture_default_str();
-  CLI::Option* output = c->add_option("--output-len", o->output_len, "Tokens of an answer")
-                            ->check(CLI::PositiveNumber)
-                            ->capture_default_str();
+  CLI::Option* input =
+      c->add_option("--input-len", o->input_len, "Tokens of a prompt")->check(kPositive)->capture_default_str();
+  CLI::Option* output =
+      c->add_option("--output-len", o->output_len, "Tokens of an answer")->check(kPositive)->capture_default_str();
   CLI::Option* prefix = c->add_option("--prefix-len", o->prefix_len, "Of these, tokens that all prompts begin with")
-                            ->check(CLI::NonNegativeNumber)
+                            ->check(kNonNegative)
                             ->capture_default_str();
   CLI::Option* count = c->add_option("--num-prompts", o->num_prompts, "Requests")
                            ->check(CLI::Range(int64_t{1}, int64_t{10'000'000}))
                            ->capture_default_str();
   c->add_option("--concurrency", o->concurrency, "Requests open at a time (default: 1, without limit with a rate)")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   CLI::Option* rate =
       c->add_option("--request-rate", o->request_rate, "Requests a second, arriving at random (Poisson)")
-          ->check(CLI::PositiveNumber);
+          ->check(kPositive);
   CLI::Option* trace =
       c->add_option("--trace", o->trace, "Replay the requests of a trace: Azure's CSV, Mooncake's JSONL (.gz, .zst)")
           ->check(CLI::ExistingFile)
           ->type_name("FILE");
   for (CLI::Option* fixed : {input, output, prefix, count, rate}) trace->excludes(fixed);
   c->add_option("--time-scale", o->time_scale, "Multiplies the trace's times: 0.5 is twice as fast")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->needs(trace);
-  c->add_option("--length-scale", o->length_scale, "Multiplies the trace's lengths")
-      ->check(CLI::PositiveNumber)
-      ->needs(trace);
-  c->add_option("--limit", o->limit, "Only the trace's first requests")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N")
-      ->needs(trace);
+  c->add_option("--length-scale", o->length_scale, "Multiplies the trace's lengths")->check(kPositive)->needs(trace);
+  c->add_option("--limit", o->limit, "Only the trace's first requests")->check(kPositive)->type_name("N")->needs(trace);
   c->add_option("--max-context", o->max_context,
                 "Leave out longer requests of the trace (default: what the server says)")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->needs(trace);
   c->add_option("--prompt", o->prompt_kind, "auto, words or ids; auto: ids where the vocabulary's size is known")
       ->check(CLI::IsMember({"auto", "words", "ids"}))
       ->type_name("NAME")
       ->capture_default_str();
-  c->add_option("--vocab-size", o->vocab_size, "Ids are drawn below this")->check(CLI::PositiveNumber);
-  c->add_option("--temperature", o->temperature)->check(CLI::NonNegativeNumber)->capture_default_str();
+  c->add_option("--vocab-size", o->vocab_size, "Ids are drawn below this")->check(kPositive);
+  c->add_option("--temperature", o->temperature)->check(kNonNegative)->capture_default_str();
   c->add_flag("--heed-eos", o->heed_eos, "Answers may end early: ignore_eos is not sent");
   c->add_option("--extra-body", o->extra, "Further fields of each request")->type_name("JSON");
-  c->add_option("--warmup", o->warmup, "Requests before the measured ones")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  c->add_option("--warmup", o->warmup, "Requests before the measured ones")->check(kNonNegative)->capture_default_str();
   c->add_option("--goodput", o->goodput, "Limits in ms that a good request keeps: ttft:500,itl:50,e2el:10000")
       ->type_name("LIST");
-  c->add_option("--timeout", o->timeout, "Seconds for a request")->check(CLI::PositiveNumber)->capture_default_str();
+  c->add_option("--timeout", o->timeout, "Seconds for a request")->check(kPositive)->capture_default_str();
   c->add_option("--seed", o->given_seed,
                 "Of prompts and arrivals (default: a new one, so that no cache knows the prompts)");
   c->add_flag("--insecure", o->insecure, "Take any TLS certificate");

@@ -8,6 +8,7 @@
 
 #include "cli/chat_session.h"
 #include "cli/commands.h"
+#include "cli/numbers.h"
 #include "cli/sampling_options.h"
 #include "cli/template_options.h"
 #include "cli/terminal.h"
@@ -121,9 +122,9 @@ void AddChatCommand(CLI::App& app, int& exit_code) {
   c->add_flag("--thinking", f->thinking, "Let a v3.1 model reason before it answers");
   c->add_option("--ctx-size,-c", f->ctx_size,
                 fmt::format("Positions to keep room for (default: the model's, at most {})", kDefaultChatContext))
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   c->add_option("--max-tokens,-n", f->max_tokens, "Tokens of an answer at most (default: what the context leaves)")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   AddDraftsOption(*c, f->drafts);
   AddSamplingOptions(*c, f->sampling);
   c->footer(std::string("In the conversation:\n") + kHelp);

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/chat_session.h"
+#include "cli/numbers.h"
 #include "cli/terminal.h"
 #include "io/file.h"
 #include "tokenizer/text_session.h"
@@ -125,7 +126,7 @@ void AddDemoOptions(CLI::App& c, DemoFlags& f) {
       ->group(group);
   c.add_option("--max-new-tokens", f.max_new_tokens,
                fmt::format("Tokens of an answer at most (default: {})", kDefaultNewTokens))
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(group);
   c.add_option("--template", f.chat_template, "Chat template: v2, v3, r1 or v3.1 (default: the model's own)")
       ->type_name("NAME")

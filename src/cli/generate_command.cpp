@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/demo_command.h"
 #include "cli/loaded_model.h"
+#include "cli/numbers.h"
 #include "cli/progress_bar.h"
 #include "cli/sampling_options.h"
 #include "cli/structured_options.h"
@@ -289,14 +290,14 @@ void AddGenerateCommand(CLI::App& app, int& exit_code) {
   c->add_flag("--no-bos", f->no_bos, "Do not put the model's bos token before the prompt");
   c->add_option("--max-tokens,-n", f->max_tokens, "Tokens of the answer at most")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNonNegative);
   c->add_flag("--ignore-eos", f->ignore_eos, "Go on after the end-of-sentence token");
   c->add_flag("--json", f->json, "Print {ids, text, finish_reason, usage, timing}, a line for each prompt");
   c->add_option("--ctx-size,-c", f->ctx_size,
                 "Positions to keep room for (default: what the prompt and --max-tokens need)")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   c->add_option("--chunk", f->chunk, "Prompt tokens read in one step (default: by memory, 2048 at most)")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   AddDraftsOption(*c, f->drafts);
   AddSamplingOptions(*c, f->sampling);
   AddModelOptions(*c, f->model, /*positional=*/false);

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/numbers.h"
 #include "cli/serve_config.h"
 #include "cli/template_options.h"
 
@@ -59,7 +60,7 @@ void AddServedModelOptions(CLI::App& c, ServeFlags& f) {
   AddTemplateOptions(c, f.chat_template, shown);
   c.add_option("--ctx-size,-c", f.ctx_size,
                "Longest prompt and answer together (default: the model's, if memory allows)")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(shown);
 
   c.add_flag("--deepseek-temperature", f.deepseek_temperature,
@@ -70,7 +71,7 @@ void AddServedModelOptions(CLI::App& c, ServeFlags& f) {
   const char* engine = "Engine";
   c.add_option("--cache-tokens", f.cache_tokens,
                "Positions that the cache holds for all requests together (default: by free memory)")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(engine);
   c.add_option("--cache-dtype", f.cache_dtype, "Rows of the cache: f32, bf16 or fp8 (default: as --compute)")
       ->type_name("NAME")
@@ -81,15 +82,15 @@ void AddServedModelOptions(CLI::App& c, ServeFlags& f) {
       ->group(engine);
   c.add_option("--max-waiting", f.max_waiting, "Requests that may wait; more get 429. 0: any number")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(engine);
   c.add_option("--step-tokens", f.step_tokens, "Tokens of a step at most (default: by memory, 2048 at most)")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(engine);
   c.add_option("--prompt-tokens", f.prompt_tokens,
                "Of them for prompts while answers are written: fewer make these smoother")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(engine);
   c.add_option("--drafts", f.drafts,
                "Tokens that the MTP module drafts ahead, 0 to 4 (default: 1 if the model has one)")
@@ -131,20 +132,20 @@ void AddServeOptions(CLI::App& c, ServeFlags& f) {
       ->group(listen);
   c.add_option("--max-connections", f.max_connections, "Connections at once")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(listen);
   c.add_option("--drain-seconds", f.drain_seconds, "After SIGTERM or Ctrl-C, time for running answers to finish")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(listen);
   c.add_option("--keep-alive-seconds", f.keep_alive_seconds,
                "Without a byte: then a stream gets a comment that clients skip; 0: never")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(listen);
   c.add_option("--wait-seconds", f.wait_seconds, "For an answer to begin: then it ends with an error; 0: any time")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(listen);
   c.add_option("--balance", f.balance,
                "What GET /user/balance (DeepSeek's API) shows; 0 or less: requests get 402 Insufficient Balance")
@@ -162,7 +163,7 @@ void AddServeOptions(CLI::App& c, ServeFlags& f) {
       ->group(cache);
   c.add_option("--disk-cache-gib", f.disk_cache_gib, "Its size at most, GiB")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->group(cache);
   const char* operations = "Operations";
   c.add_option("--admin-key", f.admin_keys,
@@ -178,15 +179,15 @@ void AddServeOptions(CLI::App& c, ServeFlags& f) {
       ->group(operations);
   c.add_option("--memory-limit", f.memory_limit, "GiB for the models of [[models]] together; 0: no limit")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(operations);
   c.add_option("--load-wait", f.load_wait_seconds, "Seconds that a model waits for memory that others use")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(operations);
   c.add_option("--max-parked", f.max_parked, "Requests that may wait for models to be loaded; more get 429")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNonNegative)
       ->group(operations);
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/numbers.h"
 #include "cli/progress_bar.h"
 #include "cli/terminal.h"
 #include "data/notices.h"
@@ -172,7 +173,7 @@ void AddTokenizerTrain(CLI::App& tokenizer, int& exit_code) {
       ->required()
       ->type_name("FILE_OR_DIR");
   c->add_option("--min-frequency", flags->min_frequency, "A pair that occurs less often is not joined")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->type_name("N")
       ->capture_default_str();
   c->add_option("--format", flags->format, "What the files are; auto goes by their names: .txt, .jsonl, .ndjson")
@@ -183,7 +184,7 @@ void AddTokenizerTrain(CLI::App& tokenizer, int& exit_code) {
       ->type_name("KEY")
       ->capture_default_str();
   c->add_option("--model-max-length", flags->model_max_length, "What tokenizer_config.json says of the model")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->type_name("N")
       ->capture_default_str();
   c->add_option("--threads,-t", flags->threads, "Threads (default: one for each core that this process may use)")

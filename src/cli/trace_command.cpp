@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint.h"
 #include "cli/commands.h"
 #include "cli/loaded_model.h"
+#include "cli/numbers.h"
 #include "cli/terminal.h"
 #include "core/compare.h"
 #include "engine/trace.h"
@@ -221,7 +222,7 @@ void AddTraceCommand(CLI::App& app, int& exit_code) {
   c->add_option("--out", o->out,
                 "Write hidden.L final_hidden logits router_ids.L router_weights.L mtp_hidden.k mtp_logits.k to this "
                 "safetensors file");
-  c->add_option("--chunk", o->chunk, "Tokens of one step (default: all)")->check(CLI::PositiveNumber);
+  c->add_option("--chunk", o->chunk, "Tokens of one step (default: all)")->check(kPositive);
   c->add_flag("--absorbed", o->absorbed, "The absorbed form of attention instead of the full one");
   c->add_option("--inputs", o->inputs,
                 "Feed each block L from hidden_in.L of this safetensors file instead of from the block before");
@@ -236,11 +237,11 @@ void AddTraceCommand(CLI::App& app, int& exit_code) {
   g->add_option("--lambda", t.mtp_loss_weight, "Weight of the MTP loss")->capture_default_str();
   g->add_option("--alpha", t.aux_loss_alpha, "Weight of the sequence-wise balance loss")->capture_default_str();
   g->add_option("--steps", t.steps, "Take this many AdamW steps: writes steps.{main,mtp,balance,total,grad_norm}")
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNonNegative);
   g->add_option("--lr", t.adamw.lr, "Learning rate")->capture_default_str();
   g->add_option("--beta1", t.adamw.beta1, "Of AdamW")->check(CLI::Range(0.0, 0.999999))->capture_default_str();
   g->add_option("--beta2", t.adamw.beta2, "Of AdamW")->check(CLI::Range(0.0, 0.999999))->capture_default_str();
-  g->add_option("--eps", t.adamw.eps, "Of AdamW")->check(CLI::NonNegativeNumber)->capture_default_str();
+  g->add_option("--eps", t.adamw.eps, "Of AdamW")->check(kNonNegative)->capture_default_str();
   g->add_option("--weight-decay", t.adamw.weight_decay, "Of matrices")->capture_default_str();
   g->add_option("--clip", t.adamw.clip, "Global gradient norm, 0: off")->capture_default_str();
   g->add_option("--gamma", t.bias_update_speed, "Speed of the router bias")->capture_default_str();

@@ -291,6 +291,10 @@ TEST(Cli, UsageIs2) {
   EXPECT_EQ(Fathom("generate").code, 2);
   EXPECT_EQ(Fathom(std::string("generate ") + kModel + " --no-such-flag").code, 2);
   EXPECT_EQ(Fathom(std::string("generate ") + kModel + " --threads 0 -p x").code, 2);
+  ExpectSays(Fathom(std::string("bench ") + kModel + " --prefill 0"), 2,
+             {"--prefill: got 0, expected a number above 0"});
+  ExpectSays(Fathom(std::string("bench ") + kModel + " --context -3"), 2,
+             {"got -3, expected a number that is not below 0"});
   EXPECT_EQ(Fathom("--help").code, 0);
   for (const char* c : {"generate", "chat", "inspect", "init", "trace", "tokenizer", "bench"})
     ExpectSays(Fathom(std::string(c) + " --help"), 0, {"Usage"});

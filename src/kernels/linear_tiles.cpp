@@ -331,7 +331,8 @@ void MultiplySlice(const Tiles& tiles, const LinearInput& in, const Weight& w, c
   }
 }
 
-// Asks for the lines of y that a task will write, so that its stores do not wait for the memory.
+// Asks for the lines of y that a task will write, so that its stores do not wait for the memory; not for those that
+// are written around the caches.
 void PrefetchOutput(const LinearJob& job, const PackedTask& t) {
   if (job.ldy >= kFarRows) return;
   constexpr int64_t kLine = 64;

@@ -56,6 +56,13 @@ inline Walk WalkTo(const uint8_t* end, const void* next, const void* read) {
 inline bool StoredAround(const void* out, int64_t ld) {
   return ld >= kFarRows && ld % kLanes == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0;
 }
+inline void StoreLine(void* out, __m512i v, bool around) {
+  if (around) {
+    _mm512_stream_si512(static_cast<__m512i*>(out), v);
+  } else {
+    _mm512_storeu_si512(out, v);
+  }
+}
 inline void StoresDone() { _mm_sfence(); }
 
 inline __mmask16 FirstLanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1); }

@@ -436,13 +436,7 @@ __attribute__((noinline)) void Transpose16Rows(uint32_t* out, int64_t ldo, const
   for (int i = 0; i < 16; ++i, in += ldi) v[i] = _mm512_loadu_si512(in);
   Transpose16(v);
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i, out += ldo) {
-    if constexpr (around) {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(out), v[i]);
-    } else {
-      _mm512_storeu_si512(out, v[i]);
-    }
-  }
+  for (int i = 0; i < 16; ++i, out += ldo) StoreLine(out, v[i], around);
 }
 
 // A block of fewer rows or columns, likewise: its addresses would be made ready for whole blocks too.

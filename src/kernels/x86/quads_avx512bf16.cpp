@@ -213,11 +213,7 @@ void Rows(const Dot& d, int64_t first) {
       Block<kCodes, kRows, kQ>(d, row + r, first, &sums[0][r], kLanes, 4 * kQ);
     float* y = d.y + first * d.ldy + row;
     for (int64_t i = 0; i < 4 * kQ && first + i < d.m; ++i, y += d.ldy) {
-      if (around) {
-        _mm512_stream_ps(y, _mm512_load_ps(sums[i]));
-      } else {
-        _mm512_storeu_ps(y, _mm512_load_ps(sums[i]));
-      }
+      StoreLine(y, _mm512_load_si512(sums[i]), around);
     }
   }
   if (around) StoresDone();

@@ -144,7 +144,7 @@ void Multiply(const Tiles& tiles, const BlockJob& job, float* c, int64_t ldc, co
   const std::byte* from = b.data + panel * b.ld * ElementSize(job);
   if (job.bf16) {
     tiles.mul_bf16({c, ldc, reinterpret_cast<const uint16_t*>(a.data), a.ld, reinterpret_cast<const uint16_t*>(from),
-                    b.ld, rows, n / 2, panels, 1.0f, nullptr, accumulate, false, a.panels});
+                    b.ld, rows, n / 2, panels, 1.0f, nullptr, accumulate, nullptr, a.panels});
   } else {
     tiles.mul_f32({c, ldc, reinterpret_cast<const float*>(a.data), a.ld, reinterpret_cast<const float*>(from), b.ld,
                    rows, n, panels, 1.0f, nullptr, accumulate});

@@ -278,11 +278,11 @@ void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Rang
 
 // C (rows, panels) (+)= scales * A x^T for values [k, k + n) of k; `a` begins at k.
 void Multiply(const Tiles& tiles, const LinearInput& in, float* c, const void* a, int64_t lda, int64_t rows, int64_t k,
-              int64_t n, int64_t panel, int64_t panels, float scale, const float* lane_scale, bool from_memory) {
+              int64_t n, int64_t panel, int64_t panels, float scale, const float* lane_scale, const void* a_next) {
   if (in.bf16) {
     const uint16_t* b = static_cast<const uint16_t*>(in.data) + panel * in.ld + k * kLanes;
     tiles.mul_bf16({c, kSumsLd, static_cast<const uint16_t*>(a), lda, b, in.ld, rows, CeilDiv(n, 2), panels, scale,
-                    lane_scale, k > 0, from_memory});
+                    lane_scale, k > 0, static_cast<const uint16_t*>(a_next)});
   } else {
     const float* b = static_cast<const float*>(in.data) + panel * in.ld + k * kLanes;
     tiles.mul_f32({c, kSumsLd, static_cast<const float*>(a), lda, b, in.ld, rows, n, panels, scale, lane_scale, k > 0});
@@ -313,7 +313,7 @@ PackedTask TaskOf(const LinearInput& in, const Plan& plan, int64_t task) {
 
 // Sums of rows [range) of W for values [k, k + n) of k; `a` holds those rows' values, `c` is their first row of sums.
 void MultiplySlice(const Tiles& tiles, const LinearInput& in, const Weight& w, const PackedTask& t, Range range,
-                   const std::byte* a, int64_t lda, bool in_place, int64_t k, int64_t n, float* c) {
+                   const std::byte* a, int64_t lda, const void* a_next, int64_t k, int64_t n, float* c) {
   const bool scaled = w.dtype == DType::kF8E4M3;
   const int64_t rows = range.end - range.begin, step = scaled ? kFp8Block : n, size = in.bf16 ? 2 : 4;
   for (int64_t p = 0; p < t.panels;) {
@@ -325,7 +325,7 @@ void MultiplySlice(const Tiles& tiles, const LinearInput& in, const Weight& w, c
       if (scaled && p == 0) PrefetchCodes(w, range.end, rows, at);
       const float* lane_scale = in.scales ? in.scales + at / kFp8Block * in.ld_scales + panel * kLanes : nullptr;
       Multiply(tiles, in, c + p * kLanes, a + begin * size, lda, rows, at, std::min(step, n - begin), panel, group,
-               scaled ? w.ScaleAt(range.begin, at) : 1.0f, lane_scale, in_place && p == 0);
+               scaled ? w.ScaleAt(range.begin, at) : 1.0f, lane_scale, p == 0 ? a_next : nullptr);
     }
     p += group;
   }
@@ -362,7 +362,9 @@ void StoreTurned(const Tiles& tiles, const LinearJob& job, const PackedTask& t, 
   }
 }
 
-void RunPacked(const Tiles& tiles, const LinearInput& in, const Plan& plan, int64_t task, std::byte* scratch) {
+// `next`: as RunDot's.
+void RunPacked(const Tiles& tiles, const LinearInput& in, const Plan& plan, int64_t task, const void* next,
+               std::byte* scratch) {
   const Weight& w = plan.job->w;
   const PackedTask t = TaskOf(in, plan, task);
   float* sums = reinterpret_cast<float*>(scratch);  // (rows, kSumsLd)
@@ -377,8 +379,9 @@ void RunPacked(const Tiles& tiles, const LinearInput& in, const Plan& plan, int6
     for (int64_t row = t.range.begin; row < t.range.end; row += slice) {
       const Range part{row, std::min(row + slice, t.range.end)};
       if (!in_place) WidenBlock(tiles, in, w, part, k, n, widened, depth);
+      const void* a_next = !in_place ? nullptr : next && k + n == in.k ? next : w.RowData(row) + (k + n) % in.k * size;
       MultiplySlice(tiles, in, w, t, part, in_place ? w.RowData(row) + k * size : widened, in_place ? w.cols : depth,
-                    in_place, k, n, sums + (row - t.range.begin) * kSumsLd);
+                    a_next, k, n, sums + (row - t.range.begin) * kSumsLd);
     }
   }
   StoreTurned(tiles, *plan.job, t, sums, turned);
@@ -453,12 +456,12 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     const Plan& plan = *(after - 1);
     const LinearInput& in = inputs[plan.input];
     std::byte* mine = thread_scratch + thread * thread_bytes;
+    // Tasks are dealt one by one.
+    const void* next = WeightOf(&plan, plans + plan_count, task + ctx.pool.size());
     if (IsDot(in)) {
-      // Tasks are dealt one by one.
-      const void* next = WeightOf(after - 1, plans + plan_count, task + ctx.pool.size());
       RunDot(tiles, in, plan, args.fixed_form, task - plan.first_task, next, mine);
     } else {
-      RunPacked(tiles, in, plan, task - plan.first_task, mine);
+      RunPacked(tiles, in, plan, task - plan.first_task, next, mine);
     }
   });
 }

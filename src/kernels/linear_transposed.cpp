@@ -82,7 +82,7 @@ void Multiply(const Tiles& tiles, const LinearInput& in, const Workspace& space,
     const uint16_t* a = static_cast<const uint16_t*>(in.data) + first * in.ld + r;
     const uint16_t* b = reinterpret_cast<const uint16_t*>(space.panels);
     tiles.mul_bf16(
-        {c, ldc, a, in.ld, b, kPanelHalves, rows, CeilDiv(depth, 2), panels, 1.0f, lane_scale, accumulate, false});
+        {c, ldc, a, in.ld, b, kPanelHalves, rows, CeilDiv(depth, 2), panels, 1.0f, lane_scale, accumulate, nullptr});
   } else {
     const float* a = static_cast<const float*>(in.data) + first * in.ld + r;
     tiles.mul_f32({c, ldc, a, in.ld, space.panels, kPanelFloats, rows, depth, panels, 1.0f, lane_scale, accumulate});

@@ -55,7 +55,9 @@ struct MulBf16 {
   float scale;
   const float* lane_scale;
   bool accumulate;
-  bool a_from_memory;  // not in a cache: fetch ahead, also beyond the last row (a hint, never an access)
+  // Where A is not in a cache: the place of the rows that will probably be read after the last one, lda apart, to be
+  // fetched ahead (a hint, never an access). Or null.
+  const uint16_t* a_next;
   // A in panels too, its rows their lanes: rows 16 q to 16 q + 15 at a + q * lda, [kpairs][16][2]. Only where
   // Tiles::a_panels says so.
   bool a_panels = false;

@@ -171,7 +171,8 @@ TEST(Tiles, Products) {
             }
             if (bf16) {
               t.tiles.mul_bf16({c.data<float>(), ldc, a.data<uint16_t>(), lda, b.data<uint16_t>(), ldb, rows, k / 2,
-                                panels, 0.5f, lane_scale.data<float>(), accumulate, k == 32});
+                                panels, 0.5f, lane_scale.data<float>(), accumulate,
+                                k == 32 ? a.data<uint16_t>() : nullptr});
             } else {
               t.tiles.mul_f32({c.data<float>(), ldc, a.data<float>(), lda, b.data<float>(), ldb, rows, k, panels, 0.5f,
                                lane_scale.data<float>(), accumulate});

@@ -132,7 +132,7 @@ void MulScaledCodes(const MulScaled& m) {
               1.0f,
               m.lane_scale,
               m.accumulate,
-              false};
+              nullptr};
   MulPieces(all, {kSumCutCodes / 2, m.row_scale, m.ld_row_scale, m.ld_lane_scale});
 }
 

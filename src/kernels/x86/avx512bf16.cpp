@@ -35,16 +35,14 @@ inline void MulBlock(const MulBf16& m, int64_t row, int64_t panel, int64_t first
 #pragma GCC unroll 32
     for (int p = 0; p < kP; ++p) acc[r][p] = _mm512_setzero_ps();
   }
-  // The next rows of A, even beyond this call's, are on their way while these are multiplied.
+  // The next rows of A are on their way while these are multiplied.
+  const uint16_t* next = row + kR < m.rows ? m.a + (row + kR) * m.lda : m.a_next;
   constexpr int64_t kLinePairs = 16;
   for (int64_t line = 0; line < kpairs; line += kLinePairs) {
     const int64_t end = line + kLinePairs < kpairs ? line + kLinePairs : kpairs;
-    if (m.a_from_memory) {
-#pragma GCC unroll 32
-      for (int r = 0; r < kR; ++r) {
-        const uint16_t* base = quad[r / 4] + 2 * line + kR * step;
-        Prefetch(r % 4 == 3 ? base + step3 : base + r % 4 * step);
-      }
+    if (m.a_next) {
+      const uint16_t* ahead = next + 2 * (first + line);
+      for (int r = 0; r < kR; ++r, ahead += step) Prefetch(ahead);
     }
     for (int64_t k = line; k < end; ++k) {
       __m512i bv[kP];

@@ -106,7 +106,7 @@ int64_t Bench::PlanSteps() {
   const auto plan = [&](int64_t sequences, int64_t tokens, int64_t position, int64_t head_rows) {
     std::vector<model::SequenceSlice> slices;
     for (int64_t s = 0; s < sequences; ++s)
-      slices.push_back({.row = s * tokens, .tokens = tokens, .position = position, .caches = {}});
+      slices.push_back({.row = s * tokens, .tokens = tokens, .position = position, .wanted = 1, .caches = {}});
     Step(planner, std::vector<int32_t>(static_cast<size_t>(sequences * tokens)), slices, head_rows);
   };
   for (int64_t batch : plan_.batches) {
@@ -290,7 +290,8 @@ PrefillRow Bench::Prefill(int64_t tokens) {
   const auto peak = [&] { return ProductPeak(Summary(read_, arithmetic_)); };
   if (TooLong(row.operations / peak(), 4, &row.skipped)) return row;
   FillCaches(1, 0);
-  const model::SequenceSlice slice{.row = 0, .tokens = tokens, .position = 0, .caches = stores_.front()->caches()};
+  const model::SequenceSlice slice{
+      .row = 0, .tokens = tokens, .position = 0, .wanted = 1, .caches = stores_.front()->caches()};
   Step(arena_, RandomIds(tokens), std::span(&slice, 1), 1);
   std::vector<double> all;
   double bytes = 0, experts = 0;

@@ -7,16 +7,18 @@
 namespace fathom::engine {
 namespace {
 
-// Rows [begin, begin + count) of a sequence as slices. Where bits must not depend on how a token came to be computed,
-// tokens of the prompt take the full form of attention and those of the answer the absorbed one.
+// Rows [begin, begin + count) of a sequence as slices; the states of the last `wanted` are. Where bits must not depend
+// on how a token came to be computed, tokens of the prompt take the full form of attention and those of the answer the
+// absorbed one.
 void AddSlices(std::vector<model::SequenceSlice>& slices, const Sequence& s, int64_t row, int64_t begin, int64_t count,
-               bool invariant) {
+               int64_t wanted, bool invariant) {
   const int64_t full = invariant ? std::clamp<int64_t>(s.prompt() - begin, 0, count) : 0;
   if (full > 0) {
     slices.push_back({.row = row,
                       .tokens = full,
                       .position = begin,
                       .form = model::AttentionForm::kFull,
+                      .wanted = std::max<int64_t>(wanted - (count - full), 0),
                       .caches = s.table.caches()});
   }
   if (full < count) {
@@ -24,6 +26,7 @@ void AddSlices(std::vector<model::SequenceSlice>& slices, const Sequence& s, int
                       .tokens = count - full,
                       .position = begin + full,
                       .form = invariant ? model::AttentionForm::kAbsorbed : model::AttentionForm::kAuto,
+                      .wanted = std::min(wanted, count - full),
                       .caches = s.table.caches()});
   }
 }
@@ -51,9 +54,15 @@ void Engine::State::Compute(std::vector<Item>& items) {
   std::vector<model::SequenceSlice> slices;
   int64_t logit_rows = 0;
   bool all_normed = options.drafts > 0, only_answers = true, experts = false;
+  for (const Item& item : items) {
+    all_normed = all_normed || item.sequence->request.prompt_logprobs;
+    experts = experts || item.sequence->request.record_experts;
+  }
   for (Item& item : items) {
     const Sequence& s = *item.sequence;
-    AddSlices(slices, s, item.row, item.begin, item.tokens + item.drafts, options.batch_invariant);
+    const int64_t count = item.tokens + item.drafts;
+    const int64_t wanted = all_normed || experts ? count : item.completes ? 1 + item.drafts : 0;
+    AddSlices(slices, s, item.row, item.begin, count, wanted, options.batch_invariant);
     const auto from = s.tokens.begin() + item.begin;
     ids.insert(ids.end(), from, from + item.tokens);
     for (const Draft& draft : s.drafts) ids.push_back(draft.id);
@@ -61,9 +70,7 @@ void Engine::State::Compute(std::vector<Item>& items) {
       item.logits = logit_rows;
       logit_rows += 1 + item.drafts;
     }
-    all_normed = all_normed || s.request.prompt_logprobs;
     only_answers = only_answers && item.tokens == 1;
-    experts = experts || s.request.record_experts;
   }
   const int64_t rows = static_cast<int64_t>(ids.size());
 

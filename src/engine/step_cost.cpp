@@ -128,13 +128,17 @@ double AbsorbedAttentionOps(const model::ModelConfig& c, int64_t length) {
 }
 
 double PrefillOps(const model::ModelConfig& c, int64_t tokens) {
+  model::ModelConfig shorter = c;
+  --shorter.num_hidden_layers;
   const double t = static_cast<double>(tokens);
   const double head = static_cast<double>(c.vocab_size * c.hidden_size);
-  const double body = static_cast<double>(model::CountParams(c).activated - c.hidden_size) - head;
-  const double pairs = t * (t + 1) / 2;
-  const double attention =
-      static_cast<double>(c.num_hidden_layers * c.num_attention_heads * 2 * (c.qk_head_dim() + c.v_head_dim)) * pairs;
-  return 2 * body * t + attention + 2 * head;
+  const int64_t all = model::CountParams(c).activated, before = model::CountParams(shorter).activated;
+  const double latents = static_cast<double>(c.hidden_size * c.cache_width());
+  const double each = static_cast<double>(before - c.hidden_size) - head + latents;  // weights for every token
+  const double last = static_cast<double>(all - before) - latents;
+  const double pairs = static_cast<double>(shorter.num_hidden_layers) * t * (t + 1) / 2 + t;
+  const double attention = static_cast<double>(c.num_attention_heads * 2 * (c.qk_head_dim() + c.v_head_dim)) * pairs;
+  return 2 * each * t + attention + 2 * (last + head);
 }
 
 }  // namespace fathom::engine

@@ -67,7 +67,8 @@ std::vector<kernels::ByteSpan> CacheSpans(std::span<const kernels::LatentCache> 
 double AbsorbedAttentionOps(const model::ModelConfig& config, int64_t length);
 
 // A prompt of `tokens` from position 0: two operations for each active weight of the body and each token, causal
-// attention in the full form, the head for the last position only.
+// attention in the full form. The last layer makes latent rows of all tokens, all else for the last position only, as
+// the head.
 double PrefillOps(const model::ModelConfig& config, int64_t tokens);
 
 }  // namespace fathom::engine

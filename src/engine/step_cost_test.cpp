@@ -107,7 +107,12 @@ TEST(StepCost, OperationsByHand) {
   EXPECT_EQ(AbsorbedAttentionOps(m.config, 7), 2 * 2 * 7 * 2 * (10 + 2 + 10));
   const int64_t vectors = 2 * kNorms + 8 + 4;  // norms and the router's bias count as weights of one operation each
   const int64_t active = 2 * kAttention + kDense + 4 * 8 + 2 * kExpert + vectors;
-  EXPECT_EQ(PrefillOps(m.config, 3), 2 * active * 3 + 2 * 2 * 2 * (6 + 3) * 6 + 2 * 100 * 8);
+  const int64_t one = 2 * active + 2 * 2 * 2 * (6 + 3) + 2 * 100 * 8;
+  EXPECT_EQ(PrefillOps(m.config, 1), one);
+  // Two more tokens: the first layer, which is dense, the final norm's weights, and latent rows; five more pairs in the
+  // first layer and two in the second.
+  const int64_t more = kAttention + kDense + kNorms + 8 + 8 * 12;
+  EXPECT_EQ(PrefillOps(m.config, 3), one + 2 * 2 * more + 2 * 2 * (6 + 3) * (5 + 2));
 }
 
 // The published comparison: 226 MB of body and 265 MB of head a token, 11,520 bytes of cache a position.

@@ -34,8 +34,13 @@ struct SequenceSlice {
   // loss is taken.
   int64_t sequence = 0;
   AttentionForm form = AttentionForm::kAuto;  // of this slice, where the step's Env leaves it open
+  // The states after the last block are wanted of the last `wanted` tokens only, or of all.
+  static constexpr int64_t kAll = -1;
+  int64_t wanted = kAll;
   // The sequence's latent cache of a layer (main layers first, then the MTP modules).
   std::span<const kernels::LatentCache> caches;
+
+  int64_t wanted_tokens() const { return wanted == kAll ? tokens : std::min(wanted, tokens); }
 };
 
 // One step: T tokens of any number of sequences, each at its own position.

@@ -188,10 +188,40 @@ void MakeLatents(const Env& env, const ModelConfig& c, const AttentionParams& p,
   Rotate(env, rope, positions, tokens, kv + s.r, width, s.dr, 1, s.dr);
 }
 
+kernels::LatentCache CacheOf(const Env& env, const ModelConfig& c, const SequenceSlice& slice, int64_t cache_layer) {
+  if (!env.planning()) return slice.caches[static_cast<size_t>(cache_layer)];
+  return {.dtype = CoreType(env.compute), .width = c.kv_lora_rank + c.qk_rope_head_dim};
+}
+
+// kv (T, r + dr) to the caches.
+void WriteLatents(const Env& env, const ModelConfig& c, const Step& step, int64_t cache_layer, const float* kv) {
+  if (env.planning()) return;
+  const int64_t width = c.kv_lora_rank + c.qk_rope_head_dim;
+  std::vector<kernels::CacheWriteArgs> writes;
+  for (const SequenceSlice& slice : step.sequences) {
+    writes.push_back({.cache = CacheOf(env, c, slice, cache_layer),
+                      .x = kv + slice.row * width,
+                      .ldx = width,
+                      .rows = slice.tokens,
+                      .position = slice.position});
+  }
+  kernels::CacheWrite(env.ctx, writes);
+}
+
 }  // namespace
 
+void MlaLatents(const Env& env, const ModelConfig& c, const AttentionParams& p, const RopeTable& rope, const Step& step,
+                int64_t cache_layer, const int32_t* positions, const float* x) {
+  ArenaScope scope(env.arena);
+  const int64_t t = step.tokens();
+  float* kv = env.arena.Take<float>(t * (c.kv_lora_rank + c.qk_rope_head_dim));
+  env.Linear(kv, x, t, p.kv_a_proj_with_mqa);
+  MakeLatents(env, c, p, rope, positions, t, kv, kv);
+  WriteLatents(env, c, step, cache_layer, kv);
+}
+
 void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, const RopeTable& rope, const Step& step,
-                int64_t cache_layer, const int32_t* positions, const float* x, float* y, MlaSaved* saved) {
+                int64_t cache_layer, const int32_t* positions, const float* x, float* y, MlaSaved* saved, bool cached) {
   ArenaScope scope(env.arena);
   const Shapes s(c);
   const int64_t t = step.tokens(), d = c.hidden_size, dq = s.dn + s.dr, width = s.r + s.dr;
@@ -206,48 +236,42 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
   float* q_n = saved ? env.arena.Take<float>(t * rq) : q_a;
   if (saved) *saved = {.q_a = q_a, .kv_a = kv_a, .out = pack ? nullptr : out, .packed_out = {}, .lse = lse};
 
-  kernels::LinearJob latent{.y = kv_a, .ldy = width, .x = x, .ldx = d, .m = t, .w = p.kv_a_proj_with_mqa};
+  const kernels::LinearJob query =
+      c.q_lora_rank ? kernels::LinearJob{.y = q_a, .ldy = rq, .x = x, .ldx = d, .m = t, .w = p.q_a_proj}
+                    : kernels::LinearJob{.y = q, .ldy = s.h * dq, .x = x, .ldx = d, .m = t, .w = p.q_proj};
+  const kernels::LinearJob jobs[] = {query,
+                                     {.y = kv_a, .ldy = width, .x = x, .ldx = d, .m = t, .w = p.kv_a_proj_with_mqa}};
+  env.Linear(std::span(jobs).first(cached ? 1 : 2));
   if (c.q_lora_rank) {
-    const kernels::LinearJob jobs[] = {{.y = q_a, .ldy = rq, .x = x, .ldx = d, .m = t, .w = p.q_a_proj}, latent};
-    env.Linear(jobs);
     env.Norm(q_n, q_a, t, p.q_a_layernorm, c.rms_norm_eps);
     env.Linear(q, q_n, t, p.q_b_proj);
-  } else {
-    const kernels::LinearJob jobs[] = {{.y = q, .ldy = s.h * dq, .x = x, .ldx = d, .m = t, .w = p.q_proj}, latent};
-    env.Linear(jobs);
   }
   if (c.q_lora_rank) env.Watch({"self_attn.q_a_proj", "output"}, q_a, t, rq);
   env.Watch({"self_attn.kv_a_proj_with_mqa", "output"}, kv_a, t, width);
   env.Watch({c.q_lora_rank ? "self_attn.q_b_proj" : "self_attn.q_proj", "output"}, q, t, s.h * dq);
-  MakeLatents(env, c, p, rope, positions, t, kv_a, kv);
+  if (!cached) {
+    MakeLatents(env, c, p, rope, positions, t, kv_a, kv);
+    WriteLatents(env, c, step, cache_layer, kv);
+  }
   Rotate(env, rope, positions, t, q + s.dn, s.h * dq, dq, s.h, s.dr);
 
-  std::vector<kernels::CacheWriteArgs> writes;
   std::vector<int64_t> rows, lengths;  // of the absorbed form: one query each
   std::vector<kernels::LatentCache> caches;
-  const kernels::LatentCache planned{.dtype = CoreType(env.compute), .width = width};
   for (const SequenceSlice& slice : step.sequences) {
-    const kernels::LatentCache cache = env.planning() ? planned : slice.caches[static_cast<size_t>(cache_layer)];
-    writes.push_back(
-        {.cache = cache, .x = kv + slice.row * width, .ldx = width, .rows = slice.tokens, .position = slice.position});
-  }
-  if (!env.planning()) kernels::CacheWrite(env.ctx, writes);
-
-  for (size_t i = 0; i < step.sequences.size(); ++i) {
-    const SequenceSlice& slice = step.sequences[i];
+    const kernels::LatentCache cache = CacheOf(env, c, slice, cache_layer);
     AttentionForm form = env.attention_form;
     if (form == AttentionForm::kAuto) form = slice.form;
     if (form == AttentionForm::kAuto) form = CheaperForm(c, slice.tokens, slice.position);
     if (saved) form = AttentionForm::kFull;
     if (form == AttentionForm::kFull) {
-      FullForm(env, c, p, slice, writes[i].cache, q + slice.row * s.h * dq, out + slice.row * s.h * s.dv,
+      FullForm(env, c, p, slice, cache, q + slice.row * s.h * dq, out + slice.row * s.h * s.dv,
                saved ? lse + slice.row * s.h : nullptr);
       continue;
     }
     for (int64_t j = 0; j < slice.tokens; ++j) {
       rows.push_back(slice.row + j);
       lengths.push_back(slice.position + j + 1);
-      caches.push_back(writes[i].cache);
+      caches.push_back(cache);
     }
   }
   if (!rows.empty()) AbsorbedForm(env, c, p, rows, caches, lengths, q, out);

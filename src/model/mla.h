@@ -39,10 +39,15 @@ struct MlaSaved {
 };
 
 // y (T, d) = attention of x (T, d), x already normalised. Writes the step's latent rows to layer `cache_layer` of each
-// slice's caches. Training: full form, sequences from position 0; `saved` is filled.
+// slice's caches, unless `cached` says that MlaLatents has. Training: full form, sequences from position 0; `saved` is
+// filled.
 void MlaForward(const Env& env, const ModelConfig& config, const AttentionParams& params, const RopeTable& rope,
                 const Step& step, int64_t cache_layer, const int32_t* positions, const float* x, float* y,
-                MlaSaved* saved = nullptr);
+                MlaSaved* saved = nullptr, bool cached = false);
+
+// Only the latent rows of x (T, d): what later tokens need of these.
+void MlaLatents(const Env& env, const ModelConfig& config, const AttentionParams& params, const RopeTable& rope,
+                const Step& step, int64_t cache_layer, const int32_t* positions, const float* x);
 
 // dx (T, d) of dy (T, d), for the same x; gradients of the parameters are added to `grads`.
 void MlaBackward(const Env& env, const ModelConfig& config, const AttentionParams& params, const AttentionParams& grads,

@@ -91,7 +91,7 @@ void Transformer::Embed(const Env& env, const Step& step, float* x) const {
 }
 
 void Transformer::Block(const Env& env, const BlockParams& p, const Step& step, int64_t layer, const int32_t* positions,
-                        float* x0, float* x1, float* x2, BlockSaved* saved) const {
+                        float* x0, float* x1, float* x2, BlockSaved* saved, bool cached) const {
   ArenaScope scope(env.arena);
   const bool bf16 = saved && env.compute == Compute::kFp8;
   const int64_t t = step.tokens(), d = config_.hidden_size;
@@ -102,7 +102,8 @@ void Transformer::Block(const Env& env, const BlockParams& p, const Step& step, 
   env.Watch({"input_layernorm", "input"}, x0, t, d);
   if (bf16) saved->in_bf16 = KeepBf16(env, x0, t * d);
   env.Norm(normed, x0, t, p.input_layernorm, config_.rms_norm_eps);
-  MlaForward(env, config_, p.self_attn, rope_, step, layer, positions, normed, y, saved ? &saved->self_attn : nullptr);
+  MlaForward(env, config_, p.self_attn, rope_, step, layer, positions, normed, y, saved ? &saved->self_attn : nullptr,
+             cached);
   Add(env, x1, x0, y, t * d);
   if (bf16) saved->mid_bf16 = KeepBf16(env, x1, t * d);
 
@@ -117,6 +118,45 @@ void Transformer::Block(const Env& env, const BlockParams& p, const Step& step, 
     saved->in = x0;
     saved->mid = x1;
   }
+}
+
+void Transformer::BlockOfWanted(const Env& env, const BlockParams& p, const Step& step, int64_t layer,
+                                const int32_t* positions, float* x) const {
+  ArenaScope scope(env.arena);
+  const int64_t d = config_.hidden_size;
+  {
+    ArenaScope latents(env.arena);
+    float* normed = env.arena.Take<float>(step.tokens() * d);
+    env.Norm(normed, x, step.tokens(), p.input_layernorm, config_.rms_norm_eps);
+    MlaLatents(env, config_, p.self_attn, rope_, step, layer, positions, normed);
+  }
+  // The wanted rows move to the front, and back when they are done.
+  std::vector<int64_t> rows;
+  std::vector<int32_t> ids;
+  std::vector<SequenceSlice> slices;
+  for (const SequenceSlice& slice : step.sequences) {
+    const int64_t n = slice.wanted_tokens(), before = slice.tokens - n;
+    if (n == 0) continue;
+    SequenceSlice s = slice;
+    s.row = static_cast<int64_t>(rows.size());
+    s.tokens = n;
+    s.position += before;
+    slices.push_back(s);
+    for (int64_t row = slice.row + before; row < slice.row + slice.tokens; ++row) {
+      rows.push_back(row);
+      ids.push_back(step.ids[static_cast<size_t>(row)]);
+    }
+  }
+  if (rows.empty()) return;
+  const Step wanted{ids, slices};
+  const auto n = static_cast<int64_t>(rows.size());
+  const auto move = [&](int64_t from, int64_t to) {
+    if (from != to && !env.planning()) std::copy_n(x + from * d, d, x + to * d);
+  };
+  for (int64_t i = 0; i < n; ++i) move(rows[static_cast<size_t>(i)], i);
+  Block(env, p, wanted, layer, Positions(env, wanted), x, x, x, nullptr, true);
+  CheckFinite(env, layer, x, n);
+  for (int64_t i = n; i-- > 0;) move(i, rows[static_cast<size_t>(i)]);
 }
 
 float* Transformer::BlockOnTape(const Env& env, const BlockParams& p, const Step& step, int64_t layer,
@@ -183,10 +223,16 @@ void Transformer::Forward(const Env& env, const Step& step, float* hidden) const
   ArenaScope scope(env.arena);
   const int32_t* positions = Positions(env, step);
   Embed(env, step, hidden);
+  const bool some_wanted = std::any_of(step.sequences.begin(), step.sequences.end(),
+                                       [](const SequenceSlice& s) { return s.wanted_tokens() < s.tokens; });
   for (size_t l = 0; l < params_.layers.size(); ++l) {
     const int64_t layer = static_cast<int64_t>(l);
     if (env.probe && env.probe->replace_input && !env.planning())
       env.probe->replace_input(layer, hidden, step.tokens());
+    if (some_wanted && l + 1 == params_.layers.size()) {
+      BlockOfWanted(env, params_.layers[l], step, layer, positions, hidden);
+      break;
+    }
     Block(env, params_.layers[l], step, layer, positions, hidden, hidden, hidden, nullptr);
     CheckFinite(env, layer, hidden, step.tokens());
     env.Show("hidden", layer, hidden, DType::kF32, {step.tokens(), config_.hidden_size});

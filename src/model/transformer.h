@@ -45,8 +45,10 @@ class Transformer {
   // Views of config and params are kept: both must outlive it. `max_positions`: positions that steps will use.
   Transformer(const ModelConfig& config, const ModelParams& params, int64_t max_positions);
 
-  // hidden (T, d) = the residual stream after the last block. Layer l writes cache l of each slice. Throws Error naming
-  // the layer and, if a weight holds a NaN or infinity, the tensor, when a block's output is not finite.
+  // hidden (T, d) = the residual stream after the last block, of the tokens that are wanted (SequenceSlice::wanted);
+  // other rows are left with values of no meaning, and the last block makes only their latent rows. Layer l writes
+  // cache l of each slice. Throws Error naming the layer and, if a weight holds a NaN or infinity, the tensor, when a
+  // block's output is not finite.
   void Forward(const Env& env, const Step& step, float* hidden) const;
   // Training (env.training): hidden is saved->out, on the tape with what Backward needs. Nothing is checked: values
   // that are not finite reach the loss.
@@ -91,9 +93,12 @@ class Transformer {
   void MtpJoin(const Env& env, const MtpParams& params, int64_t rows, const float* embedding, const float* hidden,
                float* joined) const;
   // x1 = x0 + attention(norm(x0)), x2 = x1 + feed-forward(norm(x1)); they may be one buffer unless `saved`. Training
-  // with kFp8: one buffer, which is rounded to bf16 where it is kept.
+  // with kFp8: one buffer, which is rounded to bf16 where it is kept. `cached`: as MlaForward's.
   void Block(const Env& env, const BlockParams& params, const Step& step, int64_t layer, const int32_t* positions,
-             float* x0, float* x1, float* x2, BlockSaved* saved) const;
+             float* x0, float* x1, float* x2, BlockSaved* saved, bool cached = false) const;
+  // The last block of a step of which some tokens' states are not wanted, in place.
+  void BlockOfWanted(const Env& env, const BlockParams& params, const Step& step, int64_t layer,
+                     const int32_t* positions, float* x) const;
   // As a training step runs it: x1, x2 and the rest on the tape, or with kFull only x2. kFp8: x2 is x0.
   float* BlockOnTape(const Env& env, const BlockParams& params, const Step& step, int64_t layer,
                      const int32_t* positions, Recompute recompute, float* x0, BlockSaved* saved) const;

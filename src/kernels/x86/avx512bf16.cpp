@@ -482,8 +482,8 @@ void PairRows(uint16_t* b, int64_t ldb, const uint16_t* w, int64_t ldw, int64_t 
     const bool paired = r + 1 < k;
     constexpr int64_t kAhead = 16;  // rows are short pieces of memory, which no hardware fetches ahead
     for (int64_t c = 0; c < n && r + kAhead + 1 < k; c += 2 * kLanes) {
-      Prefetch(even + kAhead * ldw + c);
-      Prefetch(odd + kAhead * ldw + c);
+      PrefetchFar(even + kAhead * ldw + c);
+      PrefetchFar(odd + kAhead * ldw + c);
     }
     for (int64_t c = 0; c < n; c += 2 * kLanes) {
       const __mmask32 valid = n - c >= 32 ? ~uint32_t{0} : (uint32_t{1} << (n - c)) - 1;

@@ -18,7 +18,10 @@
 #include "kernels/linear_tiles.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cstring>
+#include <utility>
 
 #include "kernels/linear_blocks.h"
 
@@ -173,13 +176,60 @@ Range BlockRange(const Weight& w, int64_t block_rows, int64_t block) {
   return {std::max<int64_t>(first, 0), std::min(first + block_rows, w.rows)};
 }
 
-// Where W of a task begins, which is of `plan` or of one behind it; null behind the last task.
-const void* WeightOf(const Plan* plan, const Plan* end, int64_t task) {
-  while (plan + 1 < end && plan[1].first_task <= task) ++plan;
-  const int64_t block = (task - plan->first_task) / plan->m_blocks;
-  if (block >= plan->n_blocks) return nullptr;
-  return plan->job->w.RowData(BlockRange(plan->job->w, plan->block_rows, block).begin);
+// Jobs of few rows, which wait for the memory, before those of many, which wait for the arithmetic.
+void OrderByRows(std::span<Plan> plans) {
+  std::sort(plans.begin(), plans.end(), [](const Plan& x, const Plan& y) {
+    return std::pair(x.job->m, x.first_task) < std::pair(y.job->m, y.first_task);
+  });
+  int64_t first = 0;
+  for (Plan& plan : plans) {
+    plan.first_task = first;
+    first += plan.n_blocks * plan.m_blocks;
+  }
 }
+
+// The plan of a task.
+const Plan& PlanOf(std::span<const Plan> plans, int64_t task) {
+  const auto after =
+      std::upper_bound(plans.begin(), plans.end(), task, [](int64_t t, const Plan& p) { return t < p.first_task; });
+  return *(after - 1);
+}
+
+// Where W of a task begins; null for none of `tasks`.
+const void* WeightOf(std::span<const Plan> plans, int64_t task, int64_t tasks) {
+  if (task < 0 || task >= tasks) return nullptr;
+  const Plan& plan = PlanOf(plans, task);
+  const int64_t block = (task - plan.first_task) / plan.m_blocks;
+  return plan.job->w.RowData(BlockRange(plan.job->w, plan.block_rows, block).begin);
+}
+
+// Deals tasks from both ends: one half of the threads takes the first that is left, the other half the last. Where the
+// first tasks wait for the memory and the last for the arithmetic, neither stands idle. One by one otherwise.
+class Dealer {
+ public:
+  Dealer(int64_t tasks, int threads, bool both_ends)
+      : threads_(threads), both_ends_(both_ends && threads > 1), behind_(tasks) {}
+
+  struct Dealt {
+    int64_t task, next;  // what the thread will probably be dealt then
+  };
+  // `dealt`: of a region of as many tasks.
+  Dealt Deal(int64_t dealt, int thread) {
+    if (!both_ends_) return {dealt, dealt + threads_};
+    // Threads are bound to NUMA nodes in turn: each node has threads at either end.
+    if (std::popcount(static_cast<unsigned>(thread)) % 2 == 0) {
+      const int64_t task = first_.fetch_add(1, std::memory_order_relaxed);
+      return {task, task + (threads_ + 1) / 2};
+    }
+    const int64_t task = behind_.fetch_sub(1, std::memory_order_relaxed) - 1;
+    return {task, task - threads_ / 2};
+  }
+
+ private:
+  int threads_;
+  bool both_ends_;
+  std::atomic<int64_t> first_{0}, behind_;
+};
 
 // Rows of finished sums (m, n) to y.
 void StoreRow(const Tiles& tiles, const LinearJob& job, int64_t row, int64_t begin, const float* sums, int64_t n) {
@@ -448,20 +498,22 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
   std::byte* thread_scratch = scratch.Take<std::byte>(thread_bytes * ctx.pool.size());
   if (planning || tasks == 0) return;
 
+  const std::span<Plan> all(plans, static_cast<size_t>(plan_count));
+  const bool differ = std::any_of(all.begin(), all.end(), [&](const Plan& p) { return p.job->m != all[0].job->m; });
+  if (differ) OrderByRows(all);
   ConvertInputs(tiles, ctx, {inputs, static_cast<size_t>(input_count)}, conversions, values, thread_scratch,
                 thread_bytes);
-  ctx.pool.ParallelFor(tasks, [&](int64_t task, int thread) {
-    const Plan* after = std::upper_bound(plans, plans + plan_count, task,
-                                         [](int64_t t, const Plan& plan) { return t < plan.first_task; });
-    const Plan& plan = *(after - 1);
+  Dealer dealer(tasks, ctx.pool.size(), differ);
+  ctx.pool.ParallelFor(tasks, [&](int64_t dealt, int thread) {
+    const Dealer::Dealt mine = dealer.Deal(dealt, thread);
+    const Plan& plan = PlanOf(all, mine.task);
     const LinearInput& in = inputs[plan.input];
-    std::byte* mine = thread_scratch + thread * thread_bytes;
-    // Tasks are dealt one by one.
-    const void* next = WeightOf(&plan, plans + plan_count, task + ctx.pool.size());
+    const void* next = WeightOf(all, mine.next, tasks);
+    std::byte* space = thread_scratch + thread * thread_bytes;
     if (IsDot(in)) {
-      RunDot(tiles, in, plan, args.fixed_form, task - plan.first_task, next, mine);
+      RunDot(tiles, in, plan, args.fixed_form, mine.task - plan.first_task, next, space);
     } else {
-      RunPacked(tiles, in, plan, task - plan.first_task, next, mine);
+      RunPacked(tiles, in, plan, mine.task - plan.first_task, next, space);
     }
   });
 }

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t kRowPad = 64;      // dot_bf16_* and quads_* want zeros up to a multiple of this
 constexpr int64_t kPackDepth = 512;  // values of k that are packed at a time; a multiple of kFp8Block
+constexpr int64_t kQuadRows = 4;
 
 bool UsedAsItIs(const LinearInput& in) {
   return in.layout == InputLayout::kRows && !in.x_rows && in.arithmetic == Arithmetic::kPlain;
@@ -39,7 +40,7 @@ void ConvertRow(const Tiles& tiles, const LinearInput& in, int64_t row, int64_t 
   }
 }
 
-void ConvertRows(const Tiles& tiles, const LinearInput& in, int64_t row, std::byte* scratch) {
+void ConvertOneRow(const Tiles& tiles, const LinearInput& in, int64_t row, std::byte* scratch) {
   float* scales = in.scales ? in.scales + row * in.ld_scales : nullptr;
   if (!in.bf16) return ConvertRow(tiles, in, row, 0, in.k, nullptr, static_cast<float*>(in.data) + row * in.ld, scales);
   uint16_t* out = static_cast<uint16_t*>(in.data) + row * in.ld;
@@ -50,20 +51,27 @@ void ConvertRows(const Tiles& tiles, const LinearInput& in, int64_t row, std::by
   }
 }
 
-// One row into its quarter of a quad's vectors; the last one fills the quad's other rows with zeros.
-void ConvertQuads(const Tiles& tiles, const LinearInput& in, int64_t row, std::byte* scratch) {
-  float* scales = in.scales ? in.scales + row * in.ld_scales : nullptr;
-  uint16_t* values = reinterpret_cast<uint16_t*>(scratch);  // (kPackDepth,)
-  const int64_t group = QuadGroup(in.m), first = row / group * group;
-  const int64_t rows = std::min(group, RoundUp(in.m - first, 4));
+// A quad: its rows are written together, or threads would take its lines from each other. Rows beyond the last are
+// zero.
+void ConvertQuad(const Tiles& tiles, const LinearInput& in, int64_t quad, std::byte* scratch) {
+  uint16_t* values = reinterpret_cast<uint16_t*>(scratch);  // (kQuadRows, kPackDepth)
+  const int64_t row = quad * kQuadRows, group = QuadGroup(in.m), first = row / group * group;
+  const int64_t rows = std::min(kQuadRows, in.m - row);
+  const int64_t step = std::min(group, RoundUp(in.m - first, kQuadRows)) * 8;  // from eight values of k to the next
+  for (int64_t r = rows; r < kQuadRows; ++r) std::fill_n(values + r * kPackDepth, kPackDepth, uint16_t{0});
   for (int64_t begin = 0; begin < in.k; begin += kPackDepth) {
     const int64_t n = std::min(kPackDepth, in.k - begin), padded = RoundUp(n, kRowPad);
-    ConvertRow(tiles, in, row, begin, n, values, nullptr, scales ? scales + begin / kFp8Block : nullptr);
-    std::fill(values + n, values + padded, uint16_t{0});
-    uint16_t* out = static_cast<uint16_t*>(in.data) + first * in.ld + begin * rows + (row - first) * 8;
-    for (int64_t k = 0; k < padded; k += 8, out += 8 * rows) {
-      std::memcpy(out, values + k, 8 * sizeof(uint16_t));
-      if (row == in.m - 1) std::fill(out + 8, out + (first + rows - row) * 8, uint16_t{0});
+    for (int64_t r = 0; r < rows; ++r) {
+      uint16_t* of_row = values + r * kPackDepth;
+      float* scales = in.scales ? in.scales + (row + r) * in.ld_scales + begin / kFp8Block : nullptr;
+      ConvertRow(tiles, in, row + r, begin, n, of_row, reinterpret_cast<float*>(of_row), scales);
+      std::fill(of_row + n, of_row + padded, uint16_t{0});
+    }
+    uint16_t* out = static_cast<uint16_t*>(in.data) + first * in.ld + begin / 8 * step + (row - first) * 8;
+    for (int64_t k = 0; k < padded; k += 8, out += step) {
+      for (int64_t r = 0; r < kQuadRows; ++r) {
+        std::memcpy(out + r * 8, values + r * kPackDepth + k, 8 * sizeof(uint16_t));
+      }
     }
   }
 }
@@ -110,7 +118,7 @@ bool LinearInput::SameAs(const LinearInput& o) const {
 }
 
 int64_t LinearInput::tasks() const {
-  return UsedAsItIs(*this) ? 0 : layout == InputLayout::kPanels ? CeilDiv(m, kLanes) : m;
+  return UsedAsItIs(*this) ? 0 : CeilDiv(m, layout == InputLayout::kPanels ? kLanes : kQuadRows);
 }
 
 void TakeInput(LinearInput* in, Arena& scratch) {
@@ -138,15 +146,18 @@ void TakeInput(LinearInput* in, Arena& scratch) {
 int64_t ConversionBytes(const LinearInput& in) {
   if (UsedAsItIs(in)) return 0;
   constexpr int64_t kSize = static_cast<int64_t>(sizeof(float) + sizeof(uint16_t));
-  return in.layout == InputLayout::kPanels ? kLanes * kPackDepth * kSize : kPackDepth * kSize;
+  return (in.layout == InputLayout::kPanels ? kLanes : kQuadRows) * kPackDepth * kSize;
 }
 
 void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch) {
   switch (input.layout) {
     case InputLayout::kRows:
-      return ConvertRows(tiles, input, task, scratch);
+      for (int64_t row = task * kQuadRows; row < std::min((task + 1) * kQuadRows, input.m); ++row) {
+        ConvertOneRow(tiles, input, row, scratch);
+      }
+      return;
     case InputLayout::kQuads:
-      return ConvertQuads(tiles, input, task, scratch);
+      return ConvertQuad(tiles, input, task, scratch);
     case InputLayout::kPanels:
       return ConvertPanel(tiles, input, task, scratch);
   }

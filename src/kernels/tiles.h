@@ -21,7 +21,10 @@ namespace fathom::kernels {
 
 inline constexpr int64_t kLanes = 16;
 // Rows of x that quads_* take in a group, where there are m.
-inline constexpr int64_t QuadGroup(int64_t m) { return m <= 24 ? (m + 3) / 4 * 4 : 16; }
+inline constexpr int64_t QuadGroup(int64_t m) {
+  const int64_t groups = (m + 23) / 24;
+  return ((m + groups - 1) / groups + 3) / 4 * 4;
+}
 
 // Rows of a result that lie so many values apart may be written around the caches: logits, which are larger than those
 // and read much later. Their lines would be fetched only to be overwritten.

@@ -34,7 +34,8 @@ constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in regist
 constexpr int64_t kQuadsFrom = 9, kQuadsTo = 127, kQuadsFromCodes = 5, kQuadsToCodes = 63;
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
-constexpr int64_t kBlockRows = 128;                                       // packed form: rows of W in a task
+constexpr int64_t kBlockRows = 128, kLeastBlockRows = 16;                 // packed form: rows of W in a task
+constexpr int64_t kTasksPerThread = 2;                                    // where matrices are small
 constexpr int64_t kBlockPanels = 12;                                      // and panels of x
 // Rows of W that are widened at a time where they are not multiplied in place: for few panels they stay in the first
 // cache, for many in the second, so that panels are read less often.
@@ -91,14 +92,18 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   return in;
 }
 
-void Cut(const LinearInput& in, Plan* plan) {
+// At least `tasks` tasks, if that does not make them too small.
+void Cut(const LinearInput& in, int64_t tasks, Plan* plan) {
   const Weight& w = plan->job->w;
-  plan->block_rows = IsDot(in) ? DotBlockRows(w) : kBlockRows;
-  plan->n_blocks = CeilDiv(w.row0 + w.rows, plan->block_rows) - w.row0 / plan->block_rows;
   const int64_t panels = CeilDiv(in.m, kLanes);
   plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, kBlockPanels);
   plan->block_panels = RoundUp(CeilDiv(panels, plan->m_blocks), kGroupPanels);
   plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, plan->block_panels);
+  plan->block_rows = IsDot(in) ? DotBlockRows(w) : kBlockRows;
+  while (!IsDot(in) && plan->block_rows > kLeastBlockRows && w.rows * plan->m_blocks < tasks * plan->block_rows) {
+    plan->block_rows /= 2;
+  }
+  plan->n_blocks = CeilDiv(w.row0 + w.rows, plan->block_rows) - w.row0 / plan->block_rows;
 }
 
 // ---- Blocks ----
@@ -489,7 +494,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
     plan.job = &job;
     plan.input = same;
-    Cut(in, &plan);
+    Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;
     thread_bytes = std::max(thread_bytes, IsDot(in) ? DotScratch(plan) : PackedScratch());

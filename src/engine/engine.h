@@ -94,7 +94,8 @@ class Engine {
   int64_t arena_overflows() const;
   int64_t cache_bytes() const;
   // Tokens that each expert of each layer with experts was chosen for since the start, (layers, experts), those of the
-  // MTP modules last; empty unless counted. Callable from any thread.
+  // MTP modules last; empty unless counted. The last main layer counts rows that it works for: of a prompt, unless
+  // drafts need them, the last. Callable from any thread.
   std::vector<std::vector<int64_t>> ExpertLoad() const;
   // Measures steps of 1, 2, .. rows and drafts for about `seconds`, so that the choice whether drafts pay starts from
   // figures. Runs on free blocks.

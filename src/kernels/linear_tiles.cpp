@@ -1,7 +1,7 @@
 // Linear over a table of primitives, in four forms; which one depends on m and the weight's type.
 //
 //   dot     m small: rows of W are streamed once, sums run along k. Bound by the memory.
-//   quads   a few more: the same with x in quads of rows (tiles.h), which need fewer loads a product.
+//   quads   more: the same with x in quads of rows (tiles.h), which need fewer loads a product.
 //   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
 //           k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
 //           blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.

@@ -143,10 +143,11 @@ void TakeInput(LinearInput* in, Arena& scratch) {
   in->scales = scratch.Take<float>(panels ? in->tiles() * in->ld_scales : count * in->ld_scales);
 }
 
-int64_t ConversionBytes(const LinearInput& in) {
+int64_t ConversionBytes(const LinearInput& in, bool planning) {
   if (UsedAsItIs(in)) return 0;
   constexpr int64_t kSize = static_cast<int64_t>(sizeof(float) + sizeof(uint16_t));
-  return (in.layout == InputLayout::kPanels ? kLanes : kQuadRows) * kPackDepth * kSize;
+  const bool panels = planning ? in.layout != InputLayout::kRows : in.layout == InputLayout::kPanels;
+  return (panels ? kLanes : kQuadRows) * kPackDepth * kSize;
 }
 
 void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch) {

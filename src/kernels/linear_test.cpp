@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -389,6 +390,48 @@ TEST(Linear, FarRowsOfOutputs) {
           ASSERT_EQ(std::memcmp(near + i * kNear, far + first + i * kFar, kNear * sizeof(float)), 0)
               << target.name << ": row " << i << " of " << m << ", from " << first;
         }
+      }
+    }
+  }
+}
+
+// Rows that fall to jobs otherwise than planned, as with experts: the plan is enough, and each job's rows are those
+// that it has alone.
+TEST(Linear, RowsDealtOtherwiseThanPlanned) {
+  constexpr int64_t kK = 256, kN = 272, kJobs = 8;
+  for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kF32}) {
+    const TestWeight weight(kN, kK, dtype, false, false, 3);
+    for (const auto& dealt : {std::array<int64_t, kJobs>{150, 0, 3, 9, 24, 1, 60, 9},
+                              {127, 125, 1, 1, 1, 1, 0, 0},
+                              {64, 25, 64, 8, 64, 13, 16, 2},
+                              {256, 0, 0, 0, 0, 0, 0, 0}}) {
+      const int64_t total = std::accumulate(dealt.begin(), dealt.end(), int64_t{0});
+      std::vector<float> x(static_cast<size_t>(total * kK)), y(static_cast<size_t>(total * kN)), alone(y.size());
+      for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int64_t>(i * 37 % 101) - 50) * 0.03f;
+      for (const Target& target : Targets()) {
+        Context ctx{Pool(2), BestIsa(), {}};
+        const auto run = [&](Arena& arena, std::span<const int64_t> rows, const float* from, float* to) {
+          std::vector<LinearJob> jobs;
+          for (const int64_t m : rows) {
+            jobs.push_back({.y = to, .ldy = kN, .x = from, .ldx = kK, .m = m, .w = weight.w});
+            if (arena.planning()) continue;
+            to += m * kN;
+            from += m * kK;
+          }
+          LinearWith(target.tiles, ctx, arena, {jobs, Compute::kBf16});
+        };
+        Arena plan = Arena::Planner();
+        run(plan, std::vector<int64_t>(kJobs, total / kJobs + 64), x.data(), y.data());
+        Arena planned(plan.HighWater());
+        run(planned, dealt, x.data(), y.data());
+        EXPECT_EQ(planned.Overflows(), 0) << target.name;
+        Arena enough(1 << 24);
+        int64_t row = 0;
+        for (const int64_t m : dealt) {
+          run(enough, std::span(&m, 1), x.data() + row * kK, alone.data() + row * kN);
+          row += m;
+        }
+        EXPECT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0) << target.name;
       }
     }
   }

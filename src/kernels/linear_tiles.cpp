@@ -307,7 +307,8 @@ bool InPlace(const LinearInput& in, const Weight& w) {
 constexpr int64_t kSumsLd = kBlockPanels * kLanes;
 constexpr int64_t kSumsBytes = kBlockRows * kSumsLd * static_cast<int64_t>(sizeof(float));
 constexpr int64_t kTurnedBytes = kBlockRows * kLanes * static_cast<int64_t>(sizeof(float));
-int64_t PackedScratch() { return kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes; }
+constexpr int64_t PackedScratch() { return kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes; }
+static_assert(kDotMaxRows * kQuadsTo * static_cast<int64_t>(sizeof(float)) <= PackedScratch());
 
 // Values [k, k + n) of rows [range) as the A operand, ld elements apart.
 void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Range range, int64_t k, int64_t n,
@@ -487,7 +488,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
       in.first_task = conversions;
       conversions += in.tasks();
       if (in.tasks() > 0) values += in.m * in.k;
-      thread_bytes = std::max(thread_bytes, ConversionBytes(in));
+      thread_bytes = std::max(thread_bytes, ConversionBytes(in, planning));
       same = input_count++;
       *(planning ? &planned_input : new (inputs + same) LinearInput) = in;
     }
@@ -497,7 +498,9 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;
-    thread_bytes = std::max(thread_bytes, IsDot(in) ? DotScratch(plan) : PackedScratch());
+    // Other rows than planned may be packed, which takes more than quads.
+    const bool dot = planning ? in.layout == InputLayout::kRows : IsDot(in);
+    thread_bytes = std::max(thread_bytes, dot ? DotScratch(plan) : PackedScratch());
   }
   thread_bytes = RoundUp(thread_bytes, 64);
   std::byte* thread_scratch = scratch.Take<std::byte>(thread_bytes * ctx.pool.size());

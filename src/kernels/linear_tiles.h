@@ -51,8 +51,8 @@ struct LinearInput {
 
 // Takes an input's slots from the arena.
 void TakeInput(LinearInput* input, Arena& scratch);
-// Scratch that ConvertInput needs, a thread.
-int64_t ConversionBytes(const LinearInput& input);
+// Scratch that ConvertInput needs, a thread; `planning`: if the rows may also be other than planned.
+int64_t ConversionBytes(const LinearInput& input, bool planning = false);
 // One task of an input's conversion.
 void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch);
 

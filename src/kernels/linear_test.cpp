@@ -398,7 +398,7 @@ TEST(Linear, FarRowsOfOutputs) {
 // Rows that fall to jobs otherwise than planned, as with experts: the plan is enough, and each job's rows are those
 // that it has alone.
 TEST(Linear, RowsDealtOtherwiseThanPlanned) {
-  constexpr int64_t kK = 256, kN = 272, kJobs = 8;
+  constexpr int64_t kK = 64, kN = 272, kJobs = 8;
   for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kF32}) {
     const TestWeight weight(kN, kK, dtype, false, false, 3);
     for (const auto& dealt : {std::array<int64_t, kJobs>{150, 0, 3, 9, 24, 1, 60, 9},

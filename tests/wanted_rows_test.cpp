@@ -33,7 +33,7 @@ class WantedRows : public testing::TestWithParam<const char*> {
         ctx_{.pool = pool_, .isa = BestIsa(), .verbose = {}},
         transformer_(checkpoint_.config(), checkpoint_.params(), kPositions) {}
 
-  // Every part is a sequence of its own, from position 0 on, in two steps: the first of `before` tokens each.
+  // Every part is a sequence of its own, from position 0 on, in two steps: first kBefore tokens of each.
   Outcome Run(std::span<const Part> parts, model::Compute compute, bool all) {
     constexpr int64_t kBefore = 5;
     const int64_t d = checkpoint_.config().hidden_size;

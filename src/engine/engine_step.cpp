@@ -7,9 +7,9 @@
 namespace fathom::engine {
 namespace {
 
-// Rows [begin, begin + count) of a sequence as slices; the states of the last `wanted` are. Where bits must not depend
-// on how a token came to be computed, tokens of the prompt take the full form of attention and those of the answer the
-// absorbed one.
+// Rows [begin, begin + count) of a sequence as slices, of which the last `wanted` rows' states will be read. Where bits
+// must not depend on how a token came to be computed, tokens of the prompt take the full form of attention and those of
+// the answer the absorbed one.
 void AddSlices(std::vector<model::SequenceSlice>& slices, const Sequence& s, int64_t row, int64_t begin, int64_t count,
                int64_t wanted, bool invariant) {
   const int64_t full = invariant ? std::clamp<int64_t>(s.prompt() - begin, 0, count) : 0;

@@ -7,8 +7,7 @@
 namespace fathom::kernels {
 namespace {
 
-constexpr int64_t kRowPad = 64;      // dot_bf16_* and quads_* want zeros up to a multiple of this
-constexpr int64_t kPackDepth = 512;  // values of k that are packed at a time; a multiple of kFp8Block
+constexpr int64_t kRowPad = 64;  // dot_bf16_* and quads_* want zeros up to a multiple of this
 constexpr int64_t kQuadRows = 4;
 
 bool UsedAsItIs(const LinearInput& in) {
@@ -129,7 +128,7 @@ void TakeInput(LinearInput* in, Arena& scratch) {
   }
   const bool panels = in->layout == InputLayout::kPanels;
   const int64_t count = panels ? CeilDiv(in->m, kLanes) : in->m;
-  const int64_t padded = RoundUp(in->k, kRowPad), quads = RoundUp(in->m, 4) * padded;
+  const int64_t padded = RoundUp(in->k, kRowPad), quads = RoundUp(in->m, kQuadRows) * padded;
   in->ld = panels ? (in->bf16 ? RoundUp(in->k, 2) : in->k) * kLanes : padded;
   if (in->bf16) {
     int64_t values = in->layout == InputLayout::kQuads ? quads : count * in->ld;
@@ -141,13 +140,6 @@ void TakeInput(LinearInput* in, Arena& scratch) {
   if (in->arithmetic != Arithmetic::kCodes) return;
   in->ld_scales = panels ? count * kLanes : in->tiles();
   in->scales = scratch.Take<float>(panels ? in->tiles() * in->ld_scales : count * in->ld_scales);
-}
-
-int64_t ConversionBytes(const LinearInput& in, bool planning) {
-  if (UsedAsItIs(in)) return 0;
-  constexpr int64_t kSize = static_cast<int64_t>(sizeof(float) + sizeof(uint16_t));
-  const bool panels = planning ? in.layout != InputLayout::kRows : in.layout == InputLayout::kPanels;
-  return (panels ? kLanes : kQuadRows) * kPackDepth * kSize;
 }
 
 void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch) {

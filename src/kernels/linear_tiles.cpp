@@ -252,8 +252,6 @@ void StoreRow(const Tiles& tiles, const LinearJob& job, int64_t row, int64_t beg
 
 // ---- Dot form ----
 
-int64_t DotScratch(const Plan& plan) { return plan.block_rows * plan.job->m * static_cast<int64_t>(sizeof(float)); }
-
 // `next`: W of this thread's next task, or null.
 void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fixed_form, int64_t block,
             const void* next, std::byte* scratch) {
@@ -307,8 +305,10 @@ bool InPlace(const LinearInput& in, const Weight& w) {
 constexpr int64_t kSumsLd = kBlockPanels * kLanes;
 constexpr int64_t kSumsBytes = kBlockRows * kSumsLd * static_cast<int64_t>(sizeof(float));
 constexpr int64_t kTurnedBytes = kBlockRows * kLanes * static_cast<int64_t>(sizeof(float));
-constexpr int64_t PackedScratch() { return kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes; }
-static_assert(kDotMaxRows * kQuadsTo * static_cast<int64_t>(sizeof(float)) <= PackedScratch());
+// Of a thread, for a task of any form: a plan has to do whichever its rows come to take.
+constexpr int64_t kTaskScratch = RoundUp(kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes, 64);
+static_assert(kTaskScratch >= kConversionBytes);
+static_assert(kTaskScratch >= kDotMaxRows * kQuadsTo * static_cast<int64_t>(sizeof(float)));
 
 // Values [k, k + n) of rows [range) as the A operand, ld elements apart.
 void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Range range, int64_t k, int64_t n,
@@ -444,12 +444,12 @@ void RunPacked(const Tiles& tiles, const LinearInput& in, const Plan& plan, int6
 }
 
 void ConvertInputs(const Tiles& tiles, Context& ctx, std::span<const LinearInput> inputs, int64_t tasks, int64_t values,
-                   std::byte* scratch, int64_t scratch_bytes) {
+                   std::byte* scratch) {
   const auto convert = [&](int64_t task, int thread) {
     const auto after = std::upper_bound(inputs.begin(), inputs.end(), task,
                                         [](int64_t t, const LinearInput& in) { return t < in.first_task; });
     const LinearInput& in = *(after - 1);
-    ConvertInput(tiles, in, task - in.first_task, scratch + thread * scratch_bytes);
+    ConvertInput(tiles, in, task - in.first_task, scratch + thread * kTaskScratch);
   };
   if (values >= kSerialValues) {
     ctx.pool.ParallelFor(tasks, convert);
@@ -471,7 +471,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
   Plan planned;
   LinearInput planned_input;
 
-  int64_t plan_count = 0, input_count = 0, tasks = 0, conversions = 0, values = 0, thread_bytes = 0;
+  int64_t plan_count = 0, input_count = 0, tasks = 0, conversions = 0, values = 0;
   for (const LinearJob& job : args.jobs) {
     CheckJob(job);
     if (job.m == 0 || job.w.rows == 0) continue;
@@ -488,7 +488,6 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
       in.first_task = conversions;
       conversions += in.tasks();
       if (in.tasks() > 0) values += in.m * in.k;
-      thread_bytes = std::max(thread_bytes, ConversionBytes(in, planning));
       same = input_count++;
       *(planning ? &planned_input : new (inputs + same) LinearInput) = in;
     }
@@ -498,26 +497,21 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;
-    // Other rows than planned may be packed, which takes more than quads.
-    const bool dot = planning ? in.layout == InputLayout::kRows : IsDot(in);
-    thread_bytes = std::max(thread_bytes, dot ? DotScratch(plan) : PackedScratch());
   }
-  thread_bytes = RoundUp(thread_bytes, 64);
-  std::byte* thread_scratch = scratch.Take<std::byte>(thread_bytes * ctx.pool.size());
+  std::byte* thread_scratch = scratch.Take<std::byte>(kTaskScratch * ctx.pool.size());
   if (planning || tasks == 0) return;
 
   const std::span<Plan> all(plans, static_cast<size_t>(plan_count));
   const bool differ = std::any_of(all.begin(), all.end(), [&](const Plan& p) { return p.job->m != all[0].job->m; });
   if (differ) OrderByRows(all);
-  ConvertInputs(tiles, ctx, {inputs, static_cast<size_t>(input_count)}, conversions, values, thread_scratch,
-                thread_bytes);
+  ConvertInputs(tiles, ctx, {inputs, static_cast<size_t>(input_count)}, conversions, values, thread_scratch);
   Dealer dealer(tasks, ctx.pool.size(), differ);
   ctx.pool.ParallelFor(tasks, [&](int64_t dealt, int thread) {
     const Dealer::Dealt mine = dealer.Deal(dealt, thread);
     const Plan& plan = PlanOf(all, mine.task);
     const LinearInput& in = inputs[plan.input];
     const void* next = WeightOf(all, mine.next, tasks);
-    std::byte* space = thread_scratch + thread * thread_bytes;
+    std::byte* space = thread_scratch + thread * kTaskScratch;
     if (IsDot(in)) {
       RunDot(tiles, in, plan, args.fixed_form, mine.task - plan.first_task, next, space);
     } else {

@@ -51,8 +51,10 @@ struct LinearInput {
 
 // Takes an input's slots from the arena.
 void TakeInput(LinearInput* input, Arena& scratch);
-// Scratch that ConvertInput needs, a thread; `planning`: if the rows may also be other than planned.
-int64_t ConversionBytes(const LinearInput& input, bool planning = false);
+// Values of k that are packed at a time, a multiple of kFp8Block, and scratch that ConvertInput needs, a thread.
+inline constexpr int64_t kPackDepth = 512;
+inline constexpr int64_t kConversionBytes =
+    kLanes * kPackDepth * static_cast<int64_t>(sizeof(float) + sizeof(uint16_t));
 // One task of an input's conversion.
 void ConvertInput(const Tiles& tiles, const LinearInput& input, int64_t task, std::byte* scratch);
 

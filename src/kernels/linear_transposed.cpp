@@ -123,7 +123,7 @@ void LinearTransposedWith(const Tiles& tiles, Context& ctx, Arena& scratch, std:
                           Compute compute) {
   const ArenaScope scope(scratch);
   Job* jobs = scratch.Take<Job>(static_cast<int64_t>(args.size()));
-  int64_t count = 0, tasks = 0, thread_bytes = static_cast<int64_t>(sizeof(Workspace));
+  int64_t count = 0, tasks = 0;
   for (const LinearTransposedJob& t : args) {
     FATHOM_CHECK(t.m >= 0 && t.w.rows > 0 && t.w.cols >= 0 && t.ldx >= t.w.rows && t.ldy >= t.w.cols);
     if (t.m == 0 || t.w.cols == 0) continue;
@@ -139,10 +139,10 @@ void LinearTransposedWith(const Tiles& tiles, Context& ctx, Arena& scratch, std:
     TakeInput(&in, scratch);
     if (!scratch.planning()) new (jobs + count++) Job{&t, in, tasks};
     tasks += CeilDiv(t.w.cols, kColumns);
-    thread_bytes = std::max(thread_bytes, ConversionBytes(in));
   }
-  thread_bytes = RoundUp(thread_bytes, 64);
-  std::byte* thread_scratch = scratch.Take<std::byte>(thread_bytes * ctx.pool.size());
+  constexpr auto kThreadBytes = static_cast<int64_t>(sizeof(Workspace));
+  static_assert(kThreadBytes >= kConversionBytes);
+  std::byte* thread_scratch = scratch.Take<std::byte>(kThreadBytes * ctx.pool.size());
   if (scratch.planning() || tasks == 0) return;
 
   // Few values (a head's width each): not worth a region of its own.
@@ -153,7 +153,7 @@ void LinearTransposedWith(const Tiles& tiles, Context& ctx, Arena& scratch, std:
     const Job* after =
         std::upper_bound(jobs, jobs + count, task, [](int64_t t, const Job& job) { return t < job.first_task; });
     const Job& job = *(after - 1);
-    RunTask(tiles, job, task - job.first_task, reinterpret_cast<Workspace*>(thread_scratch + thread * thread_bytes));
+    RunTask(tiles, job, task - job.first_task, reinterpret_cast<Workspace*>(thread_scratch + thread * kThreadBytes));
   });
 }
 

@@ -16,6 +16,7 @@
 #include "core/compare.h"
 #include "core/rng.h"
 #include "engine/trace.h"
+#include "model_names_test.h"
 
 namespace fathom {
 namespace {
@@ -92,12 +93,7 @@ TEST_P(LatentCacheModel, Fp8IsNearExactInBothForms) {
 
 INSTANTIATE_TEST_SUITE_P(, LatentCacheModel,
                          testing::Values("models/fathom-16m", "tests/golden/v3-odd", "tests/golden/v3-tiny-fp8"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           name = name.substr(name.rfind('/') + 1);
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         NameOfModel);
 
 }  // namespace
 }  // namespace fathom

@@ -12,6 +12,7 @@
 #include "core/rng.h"
 #include "engine/latent_pool.h"
 #include "model/transformer.h"
+#include "model_names_test.h"
 
 namespace fathom {
 namespace {
@@ -76,6 +77,7 @@ class WantedRows : public testing::TestWithParam<const char*> {
       out.hidden.resize(ids.size() * static_cast<size_t>(d));
       transformer_.Forward(env, {ids, slices}, out.hidden.data());
     }
+    EXPECT_EQ(arena.Overflows(), 0);
     for (size_t i = 0; i < parts.size(); ++i) {
       std::vector<std::byte>& rows = out.rows.emplace_back();
       for (int64_t l = 0; l < checkpoint_.config().num_hidden_layers; ++l) {
@@ -123,12 +125,7 @@ TEST_P(WantedRows, HaveTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(, WantedRows,
                          testing::Values("models/fathom-16m", "tests/golden/v3-odd", "tests/golden/v3-tiny-fp8"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           name = name.substr(name.rfind('/') + 1);
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         NameOfModel);
 
 }  // namespace
 }  // namespace fathom

@@ -7,7 +7,7 @@
 // cache.
 // A split's partial result is its unnormalised output with its maximum and sum; a query's partials are folded from the
 // first to the last, so the result does not depend on which of them are there at a time (a wave holds no more than
-// kWaveBytes of them) nor on the threads.
+// kWaveBytes of them) nor on the threads. The only split of a short query is its result.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -42,6 +42,7 @@ void LatentReference(Context& ctx, Arena& scratch, const LatentAttentionArgs& ar
 struct Part {
   int64_t query, head, heads;
   int64_t begin, end;  // positions
+  bool whole;          // of the query's positions
   float* out;          // (heads, r)
   float* max;          // (heads,)
   float* sum;
@@ -309,11 +310,16 @@ void LatentSplits(Context& ctx, Arena& scratch, const LatentAttentionArgs& args,
   }
   const auto part_of = [&](int64_t split, int64_t wave_begin) {
     const int64_t query = query_of[split];
-    float* out = partials + (split - wave_begin) * part_floats;
+    const bool whole = first_split[query + 1] - first_split[query] == 1;
+    float* partial = partials + (split - wave_begin) * part_floats;
+    float* out = whole ? args.out + query * heads * r : partial;
     const int64_t begin = (split - first_split[query]) * kDecodeSplit;
     const int64_t end = std::min(begin + kDecodeSplit, args.lengths[static_cast<size_t>(query)]);
-    return Part{query, 0, heads, begin, end, out, out + heads * r, out + heads * (r + 1)};
+    return Part{query, 0, heads, begin, end, whole, out, partial + heads * r, partial + heads * (r + 1)};
   };
+  const bool all_whole =
+      std::all_of(args.lengths.begin(), args.lengths.end(), [](int64_t n) { return n <= kDecodeSplit; });
+  const auto normalise = [&](float* out, float sum) { scale_add(out, 0, out, sum == 0 ? 0.0f : 1.0f / sum, r, true); };
   for (int64_t w = 0; w < splits; w += wave) {
     const int64_t end = std::min(w + wave, splits);
     const int64_t run = std::max<int64_t>((end - w) * head_blocks / wanted, 1);
@@ -333,20 +339,21 @@ void LatentSplits(Context& ctx, Arena& scratch, const LatentAttentionArgs& args,
       for (int64_t s = from; s < to; ++s) {
         const Part part = cut(s), following = cut(std::min(s + 1, to - 1));
         way.Run(part, s + 1 < to ? &following : nullptr, memory + thread * bytes);
+        for (int64_t h = 0; part.whole && h < part.heads; ++h) normalise(part.out + h * r, part.sum[h]);
       }
     });
+    if (all_whole) continue;
     const int64_t first_query = query_of[w], last_query = query_of[end - 1];
     ctx.pool.ParallelFor((last_query - first_query + 1) * heads, [&](int64_t task, int) {
       const int64_t query = first_query + task / heads, head = task % heads;
+      if (first_split[query + 1] - first_split[query] == 1) return;
       float* out = args.out + (query * heads + head) * r;
       float* max = state + 2 * (query * heads + head);
       const int64_t from = std::max(first_split[query], w), to = std::min(first_split[query + 1], end);
       for (int64_t s = from; s < to; ++s) {
         Fold(max, max + 1, out, part_of(s, w), head, r, s == first_split[query], scale_add);
       }
-      if (to != first_split[query + 1]) return;
-      const float inverse = max[1] == 0 ? 0.0f : 1.0f / max[1];
-      scale_add(out, 0, out, inverse, r, true);
+      if (to == first_split[query + 1]) normalise(out, max[1]);
     });
   }
   for (int64_t i = 0; i < queries; ++i) {

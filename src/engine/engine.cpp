@@ -30,6 +30,15 @@ int64_t Plan(Context& ctx, const model::Transformer& t, const EngineOptions& o) 
   return bytes;
 }
 
+// Of the greedy head, beside what a step takes.
+int64_t PlanGreedyHead(Context& ctx, model::GreedyHead* head, const EngineOptions& o) {
+  if (!head) return 0;
+  Arena planner = Arena::Planner();
+  const model::Env env{.ctx = ctx, .arena = planner, .compute = o.compute, .fixed_form = o.batch_invariant};
+  head->Logits(env, nullptr, o.max_running * (1 + o.drafts), nullptr);
+  return planner.HighWater();
+}
+
 EngineOptions Complete(Context& ctx, const model::Transformer& t, EngineOptions o) {
   FATHOM_CHECK(o.max_context > 0 && o.max_running > 0 && o.drafts >= 0);
   if (o.drafts > 0 && t.mtp_depth() == 0) {
@@ -59,7 +68,8 @@ Engine::State::State(Context& ctx, const model::Transformer& transformer, const 
     : options(Complete(ctx, transformer, given)),
       ctx_(ctx),
       transformer_(transformer),
-      arena_(Plan(ctx, transformer, options)),
+      greedy_head_(options.greedy_head ? model::GreedyHead::Make(ctx, transformer.params().lm_head) : nullptr),
+      arena_(Plan(ctx, transformer, options) + PlanGreedyHead(ctx, greedy_head_.get(), options)),
       pool_(
           LatentLayout::Of(transformer.config(), transformer.config().num_hidden_layers + (options.drafts > 0 ? 1 : 0),
                            options.cache_dtype),
@@ -406,6 +416,10 @@ const EngineOptions& Engine::options() const { return state_->options; }
 int64_t Engine::arena_bytes() const { return state_->arena().Capacity(); }
 int64_t Engine::arena_overflows() const { return state_->arena().Overflows(); }
 int64_t Engine::cache_bytes() const { return state_->pool().bytes(); }
+int64_t Engine::greedy_head_bytes() const {
+  const model::GreedyHead* head = state_->greedy_head();
+  return head ? head->bytes() : 0;
+}
 void Engine::Calibrate(double seconds) { state_->Calibrate(seconds); }
 std::vector<std::vector<int64_t>> Engine::ExpertLoad() const { return state_->ExpertLoad(); }
 

@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/prefix_tree.h"
 #include "engine/scheduler.h"
+#include "model/greedy_head.h"
 
 namespace fathom::engine {
 
@@ -83,6 +84,7 @@ class Engine::State {
   const EngineOptions options;
   const Arena& arena() const { return arena_; }
   const LatentPool& pool() const { return pool_; }
+  const model::GreedyHead* greedy_head() const { return greedy_head_.get(); }
 
  private:
   // A sequence's part of a step: rows [row, row + tokens + drafts).
@@ -114,6 +116,10 @@ class Engine::State {
   Verification How(const Sequence& s) const {
     return s.request.reproducible ? Verification::kCoupled : options.verification;
   }
+  // Nothing is wanted of its logits but the largest.
+  bool TakesLargest(const Sequence& s) const {
+    return s.sampler->plain_greedy() && s.request.logprobs < 0 && !s.matcher;
+  }
   int64_t blocks_left() const { return pool_.free() + tree_.evictable(); }
 
   // engine_blocks.cpp
@@ -140,6 +146,7 @@ class Engine::State {
 
   // engine_step.cpp
   void Compute(std::vector<Item>& items);
+  void Head(const model::Env& env, const float* normed, int64_t rows, bool largest, float* logits);
   void ShowPrompt(const model::Env& env, const Item& item, const float* normed);
   void ChooseTokens(Item& item, float* logits);
   void Take(Item& item);
@@ -151,6 +158,7 @@ class Engine::State {
 
   Context& ctx_;
   const model::Transformer& transformer_;
+  std::unique_ptr<model::GreedyHead> greedy_head_;
   Arena arena_;
   LatentPool pool_;
   PrefixTree tree_;

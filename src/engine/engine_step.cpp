@@ -66,11 +66,18 @@ void Engine::State::Compute(std::vector<Item>& items) {
     const auto from = s.tokens.begin() + item.begin;
     ids.insert(ids.end(), from, from + item.tokens);
     for (const Draft& draft : s.drafts) ids.push_back(draft.id);
-    if (item.completes && s.request.max_tokens > 0) {
+    only_answers = only_answers && item.tokens == 1;
+  }
+  // Rows of which only the largest logit is wanted come last.
+  int64_t whole_rows = 0;
+  for (const bool largest : {false, true}) {
+    for (Item& item : items) {
+      const Sequence& s = *item.sequence;
+      if (!item.completes || s.request.max_tokens <= 0 || TakesLargest(s) != largest) continue;
       item.logits = logit_rows;
       logit_rows += 1 + item.drafts;
     }
-    only_answers = only_answers && item.tokens == 1;
+    if (!largest) whole_rows = logit_rows;
   }
   const int64_t rows = static_cast<int64_t>(ids.size());
 
@@ -103,7 +110,8 @@ void Engine::State::Compute(std::vector<Item>& items) {
   }
   if (!all_normed) transformer_.FinalNorm(env, picked, logit_rows, picked);
   float* logits = arena_.Take<float>(logit_rows * v);
-  if (logit_rows > 0) transformer_.Head(env, picked, logit_rows, logits);
+  Head(env, picked, whole_rows, false, logits);
+  Head(env, picked + whole_rows * d, logit_rows - whole_rows, true, logits + whole_rows * v);
   ctx_.pool.ParallelFor(static_cast<int64_t>(items.size()), [&](int64_t i, int) {
     Item& item = items[static_cast<size_t>(i)];
     if (item.logits >= 0) ChooseTokens(item, logits + item.logits * v);
@@ -132,6 +140,13 @@ void Engine::State::Compute(std::vector<Item>& items) {
     DraftNext(env, items, hidden);
     TellDrafts(items, drafting);
   }
+}
+
+// Logits (rows, V) of normed (rows, d), or what of them is needed to know the largest.
+void Engine::State::Head(const model::Env& env, const float* normed, int64_t rows, bool largest, float* logits) {
+  if (rows == 0) return;
+  if (largest && greedy_head_) return greedy_head_->Logits(env, normed, rows, logits);
+  transformer_.Head(env, normed, rows, logits);
 }
 
 void Engine::State::CountExperts(int64_t layer, const TensorView& ids) {
@@ -302,7 +317,9 @@ void Engine::State::DraftNext(const model::Env& env, std::vector<Item>& items, c
     const auto n = static_cast<int64_t>(drafting.size());
     for (int64_t i = 0; i < n; ++i) std::copy_n(out + drafting[static_cast<size_t>(i)].row * d, d, last + i * d);
     transformer_.MtpNorm(env, 1, last, n, states);
-    transformer_.Head(env, states, n, logits);
+    const bool largest =
+        std::all_of(drafting.begin(), drafting.end(), [&](const Drafting& drafts) { return TakesLargest(*drafts.s); });
+    Head(env, states, n, largest, logits);
     ctx_.pool.ParallelFor(n, [&](int64_t i, int) {
       Drafting& drafts = drafting[static_cast<size_t>(i)];
       Sequence& s = *drafts.s;

@@ -275,6 +275,11 @@ Distribution Sampler::Distribute(std::span<float> logits) const {
   return p;
 }
 
+bool Sampler::plain_greedy() const {
+  return greedy() && params_.repetition_penalty == 1 && params_.presence_penalty == 0 &&
+         params_.frequency_penalty == 0 && params_.logit_bias.empty();
+}
+
 int32_t Sampler::Sample(std::span<float> logits) const {
   Distribution storage;
   return Draw(Distribute(logits, storage), 0);

@@ -73,6 +73,8 @@ class Sampler {
   void Accept(int32_t id);
 
   bool greedy() const { return params_.temperature == 0; }
+  // The largest logit as it comes from the model is chosen: greedy, and nothing changes logits before.
+  bool plain_greedy() const;
   Isa isa() const { return isa_; }
   // What Sample draws from, after bias, penalties, temperature and filters; greedy: the one token.
   Distribution Distribute(std::span<float> logits) const;

@@ -102,6 +102,36 @@ struct LinearTransposedJob {
 };
 void LinearTransposed(Context& ctx, Arena& scratch, std::span<const LinearTransposedJob> jobs, Compute compute);
 
+// A matrix in 8-bit codes, for UpperBounds: row n is scales[n] * codes[n] and a rest. Rows up to a multiple of
+// kCodedRows are there, zero beyond the last.
+inline constexpr int64_t kCodedRows = 16;
+struct CodedMatrix {
+  int64_t rows = 0, cols = 0;
+  int8_t* codes = nullptr;  // (rows, cols), -127 to 127
+  int32_t* sums = nullptr;  // (rows,) of a row's codes
+  float* scales = nullptr;  // (rows,)
+  float* norms = nullptr;   // (rows,) at least the Euclidean norm of the row of w; inf where a value is not finite
+  float* rests = nullptr;   // (rows,) at least that of its rest
+};
+// Codes of w (F32, F16 or BF16).
+void CodeMatrix(Context& ctx, const Weight& w, const CodedMatrix& to);
+
+// y (m, rows): upper bounds of the products x (m, cols) w^T as Linear computes them, whatever the order of its sums.
+// What the codes leave out is bounded by norms, so bounds are loose where a few values of a row are much larger than
+// the rest. `round`: products of x rounded to bf16. Of a row of x that is not finite: inf or NaN.
+struct UpperBoundsArgs {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t m = 0;
+  CodedMatrix w;
+  bool round = false;
+};
+void UpperBounds(Context& ctx, Arena& scratch, const UpperBoundsArgs& args);
+// Whether that is faster than the products themselves.
+bool FastUpperBounds(const Context& ctx, int64_t cols);
+
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row. (rows, n). In place allowed. weight: F32, F16 or BF16.
 struct RmsNormArgs {
   float* y = nullptr;

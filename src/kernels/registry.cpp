@@ -14,6 +14,7 @@ std::vector<OpEntry> ListOps() {
   AppendTrainRowOps(ops);
   AppendFp8Ops(ops);
   AppendLogitOps(ops);
+  AppendUpperBoundsOps(ops);
   return ops;
 }
 

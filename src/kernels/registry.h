@@ -64,5 +64,6 @@ void AppendAttentionBackwardOps(std::vector<OpEntry>& ops);
 void AppendTrainRowOps(std::vector<OpEntry>& ops);
 void AppendFp8Ops(std::vector<OpEntry>& ops);
 void AppendLogitOps(std::vector<OpEntry>& ops);
+void AppendUpperBoundsOps(std::vector<OpEntry>& ops);
 
 }  // namespace fathom::kernels

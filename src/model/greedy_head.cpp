@@ -1,0 +1,119 @@
+#include "model/greedy_head.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/logit_ops.h"
+
+namespace fathom::model {
+namespace {
+
+constexpr int64_t kJobs = 256;      // of a call of Linear
+constexpr int64_t kTriedRows = 64;  // before bounds are judged,
+constexpr int64_t kLooseShare = 4;  // and given up where one row in so many is loose
+constexpr int64_t kPart = 4096;     // of a row that candidates are looked for in
+
+int64_t ArgMax(Isa isa, const float* x, int64_t n) {
+  std::vector<float> maxima(static_cast<size_t>((n + kernels::kMaximaOf - 1) / kernels::kMaximaOf));
+  kernels::Maxima(isa, maxima.data(), x, n);
+  const int64_t begin = (std::max_element(maxima.begin(), maxima.end()) - maxima.begin()) * kernels::kMaximaOf;
+  return std::max_element(x + begin, x + std::min(begin + kernels::kMaximaOf, n)) - x;
+}
+
+// Ids of what is at least `floor`; no more than `most` + 1.
+std::vector<int32_t> AtLeast(Isa isa, const float* x, int64_t n, float floor, int64_t most) {
+  std::vector<int32_t> ids, part(static_cast<size_t>(kPart));
+  for (int64_t begin = 0; begin < n && static_cast<int64_t>(ids.size()) <= most; begin += kPart) {
+    const int64_t found = kernels::AtLeast(isa, part.data(), x + begin, std::min(kPart, n - begin), floor);
+    for (int64_t i = 0; i < found; ++i) ids.push_back(static_cast<int32_t>(begin) + part[static_cast<size_t>(i)]);
+  }
+  return ids;
+}
+
+}  // namespace
+
+GreedyHead::GreedyHead(const kernels::Weight& head) : head_(head) {
+  const int64_t rows = (head.rows + kernels::kCodedRows - 1) / kernels::kCodedRows * kernels::kCodedRows;
+  const int64_t words = rows * static_cast<int64_t>(sizeof(float));
+  storage_ = Buffer(rows * head.cols + 4 * words);
+  auto* codes = storage_.data<int8_t>();
+  auto* floats = reinterpret_cast<float*>(codes + rows * head.cols);
+  codes_ = {.rows = head.rows,
+            .cols = head.cols,
+            .codes = codes,
+            .sums = reinterpret_cast<int32_t*>(floats + 3 * rows),
+            .scales = floats,
+            .norms = floats + rows,
+            .rests = floats + 2 * rows};
+}
+
+std::unique_ptr<GreedyHead> GreedyHead::Make(Context& ctx, const kernels::Weight& head) {
+  if (head.dtype == DType::kF8E4M3 || !kernels::FastUpperBounds(ctx, head.cols)) return nullptr;
+  std::unique_ptr<GreedyHead> made(new GreedyHead(head));
+  kernels::CodeMatrix(ctx, head, made->codes_);
+  const bool finite =
+      std::all_of(made->codes_.norms, made->codes_.norms + head.rows, [](float norm) { return std::isfinite(norm); });
+  return finite ? std::move(made) : nullptr;
+}
+
+bool GreedyHead::Pays() const { return rows_ < kTriedRows || loose_ * kLooseShare < rows_; }
+
+void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float* logits) {
+  const int64_t v = head_.rows, d = head_.cols;
+  if (env.planning() || !Pays()) env.Linear(logits, normed, rows, head_);
+  if (!env.planning() && !Pays()) return;
+  kernels::UpperBounds(env.ctx, env.arena,
+                       {.y = logits,
+                        .ldy = v,
+                        .x = normed,
+                        .ldx = d,
+                        .m = rows,
+                        .w = codes_,
+                        .round = RoundsToBf16(env.compute) && head_.dtype == DType::kBF16});
+  const auto job = [&](int64_t row, int64_t id) {
+    return kernels::LinearJob{
+        .y = logits + row * v + id, .ldy = v, .x = normed + row * d, .ldx = d, .m = 1, .w = head_.Rows(id, 1)};
+  };
+  std::vector<kernels::LinearJob> jobs;
+  if (env.planning()) {
+    jobs.assign(static_cast<size_t>(std::max(kJobs, rows)), job(0, 0));
+    return env.Linear(jobs);
+  }
+  // The logit of the largest bound: what lies below it in bounds cannot be the largest.
+  const Isa isa = env.ctx.isa;
+  std::vector<int64_t> first(static_cast<size_t>(rows));
+  std::vector<std::vector<int32_t>> candidates(static_cast<size_t>(rows));
+  const auto each_row = [&](const auto& f) {
+    env.ctx.pool.ParallelFor(rows, [&](int64_t row, int) { f(row, static_cast<size_t>(row), logits + row * v); });
+  };
+  each_row([&](int64_t, size_t at, const float* bounds) { first[at] = ArgMax(isa, bounds, v); });
+  for (int64_t row = 0; row < rows; ++row) jobs.push_back(job(row, first[static_cast<size_t>(row)]));
+  env.Linear(jobs);
+  each_row([&](int64_t, size_t at, const float* bounds) {
+    const float floor = bounds[first[at]];
+    if (std::isfinite(floor)) candidates[at] = AtLeast(isa, bounds, v, floor, kMostCandidates);
+  });
+  jobs.clear();
+  const auto flush = [&](int64_t room) {
+    if (static_cast<int64_t>(jobs.size()) <= kJobs - room) return;
+    env.Linear(jobs);
+    jobs.clear();
+  };
+  for (int64_t row = 0; row < rows; ++row) {
+    const std::vector<int32_t>& ids = candidates[static_cast<size_t>(row)];
+    const auto count = static_cast<int64_t>(ids.size());
+    if (count == 0 || count > kMostCandidates) {
+      env.Linear(logits + row * v, normed + row * d, 1, head_);
+      ++loose_;
+      continue;
+    }
+    flush(count);
+    for (int32_t id : ids) {
+      if (id != first[static_cast<size_t>(row)]) jobs.push_back(job(row, id));
+    }
+  }
+  flush(kJobs);
+  rows_ += rows;
+}
+
+}  // namespace fathom::model

@@ -1,0 +1,42 @@
+// The head where only the likeliest token is wanted. Upper bounds of all logits from 8-bit codes of lm_head, which are
+// half of its bytes in BF16 and half of its arithmetic, say which tokens may be the likeliest; only their logits are
+// computed. The token is certainly the one that all logits would give (docs/greedy_head.md).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/tensor.h"
+#include "kernels/ops.h"
+#include "model/env.h"
+
+namespace fathom::model {
+
+class GreedyHead {
+ public:
+  // Codes of `head` (V, d), which must outlive them. Null where they would be of no use: bounds are not faster than
+  // logits on this machine, FP8 weights, or weights that are not finite.
+  static std::unique_ptr<GreedyHead> Make(Context& ctx, const kernels::Weight& head);
+
+  // logits (rows, V) of normed (rows, d). Of each row the largest, and each that equals it, are what Linear gives for
+  // the row alone; the others are smaller, and at least what it gives. Where bounds are given up: all logits.
+  void Logits(const Env& env, const float* normed, int64_t rows, float* logits);
+
+  int64_t bytes() const { return storage_.bytes(); }
+  // Rows whose bounds left more than kMostCandidates: all their logits were computed. Where these are many, bounds are
+  // not asked any more.
+  int64_t loose_rows() const { return loose_; }
+  static constexpr int64_t kMostCandidates = 256;
+
+ private:
+  explicit GreedyHead(const kernels::Weight& head);
+  bool Pays() const;
+
+  kernels::Weight head_;
+  Buffer storage_;
+  kernels::CodedMatrix codes_;
+  int64_t rows_ = 0, loose_ = 0;
+};
+
+}  // namespace fathom::model

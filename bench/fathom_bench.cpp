@@ -51,7 +51,10 @@ Figures Measure(Context& ctx, const OpCase& op, double budget) {
   f.seconds = kernels::Median(seconds);
   f.runs = static_cast<int64_t>(seconds.size());
   f.read_gb_s = read.gb_s();
-  f.peak_tera_per_s = op.unit == Unit::kBf16 ? arithmetic.bf16().tera_per_s : arithmetic.f32().tera_per_s;
+  f.peak_tera_per_s = (op.unit == Unit::kBf16   ? arithmetic.bf16()
+                       : op.unit == Unit::kInt8 ? arithmetic.int8()
+                                                : arithmetic.f32())
+                          .tera_per_s;
   const double by_bytes = op.bytes / (f.read_gb_s * 1e9), by_operations = op.operations / (f.peak_tera_per_s * 1e12);
   f.by_bytes = by_bytes >= by_operations;
   f.bound_seconds = std::max(by_bytes, by_operations);

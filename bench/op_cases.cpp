@@ -188,10 +188,51 @@ OpCase Latent(Context& ctx, const std::string& text, double cold_bytes) {
   return c;
 }
 
+OpCase Bounds(Context& ctx, const std::string& text, double cold_bytes) {
+  const Problem p = Parse("bounds", text, "m1n129280k1024", {{"m", 0}, {"n", 0}, {"k", 0}});
+  const int64_t m = p.at("m"), n = p.at("n"), k = p.at("k");
+  const int64_t rows = (n + kernels::kCodedRows - 1) / kernels::kCodedRows * kernels::kCodedRows;
+  OpCase c;
+  c.copies = CopiesOf(static_cast<double>(rows * (k + 16)), cold_bytes);
+  const auto w = Random(n * k, DType::kF32, 0.02f);
+  const auto x = Random(m * k, DType::kF32, 1.0f);
+  const auto y = std::make_shared<Buffer>(m * n * 4), codes = std::make_shared<Buffer>(c.copies * rows * (k + 16));
+  const auto matrix = [=](int64_t copy) {
+    std::byte* at = codes->data() + copy * rows * (k + 16);
+    auto* words = reinterpret_cast<float*>(at + rows * k);
+    return kernels::CodedMatrix{.rows = n,
+                                .cols = k,
+                                .codes = reinterpret_cast<int8_t*>(at),
+                                .sums = reinterpret_cast<int32_t*>(words),
+                                .scales = words + rows,
+                                .norms = words + 2 * rows,
+                                .rests = words + 3 * rows};
+  };
+  for (int64_t copy = 0; copy < c.copies; ++copy) {
+    kernels::CodeMatrix(ctx, {.data = w->data(), .dtype = DType::kF32, .rows = n, .cols = k}, matrix(copy));
+  }
+  c.operations = 2 * static_cast<double>(m * n) * static_cast<double>(k);
+  c.bytes = static_cast<double>(rows * (k + 16) + x->bytes() + y->bytes());
+  c.unit = Unit::kInt8;
+  const auto call = [=, &ctx](int64_t copy, Arena& scratch) {
+    kernels::UpperBounds(ctx, scratch,
+                         {.y = y->data<float>(), .ldy = n, .x = x->data<float>(), .ldx = k, .m = m, .w = matrix(copy)});
+  };
+  const auto scratch = Planned([&](Arena& planner) { call(0, planner); });
+  c.run = [=](int64_t copy) { call(copy, *scratch); };
+  c.spans = [=](int64_t copy) {
+    return std::vector<ByteSpan>{{codes->data() + copy * rows * (k + 16), rows * (k + 16)}};
+  };
+  return c;
+}
+
 const std::vector<std::pair<std::string, Maker>>& Makers() {
   static const std::vector<std::pair<std::string, Maker>> makers = [] {
-    std::vector<std::pair<std::string, Maker>> all = {
-        {"linear", Linear}, {"transposed", Transposed}, {"attention", Attention}, {"latent", Latent}};
+    std::vector<std::pair<std::string, Maker>> all = {{"linear", Linear},
+                                                      {"transposed", Transposed},
+                                                      {"attention", Attention},
+                                                      {"latent", Latent},
+                                                      {"bounds", Bounds}};
     all.insert(all.end(), GradientMakers().begin(), GradientMakers().end());
     all.insert(all.end(), RowMakers().begin(), RowMakers().end());
     all.insert(all.end(), TrainingMakers().begin(), TrainingMakers().end());
@@ -269,6 +310,9 @@ std::vector<std::pair<std::string, std::string>> DefaultSuite() {
                                                         {"latent", "q1l4096h8:bf16:f8e4m3"},
                                                         {"latent", "q1l16384h8:bf16:f8e4m3"},
                                                         {"latent", "q1l4096h8:f32"},
+                                                        {"bounds", "m1n129280k1024"},
+                                                        {"bounds", "m8n129280k1024"},
+                                                        {"bounds", "m32n129280k1024"},
                                                         {"norm", "t1n1024"},
                                                         {"norm", "t512n1024"},
                                                         {"swiglu", "t8n256"},

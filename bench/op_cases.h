@@ -8,6 +8,7 @@
 //   attention   t512l512h8:bf16                  t queries at the end of l positions; dn128 dr64 dv128 may follow h
 //   latent      q16l4096h8:bf16                  q sequences of l positions each; r512 dr64 may follow h;
 //               q16l4096h8:bf16:f8e4m3           over a cache of F8_E4M3
+//   bounds      m1n129280k1024               upper bounds of m rows of logits from 8-bit codes
 //   norm swiglu t512n1024                        rows and width
 //   gate        t512e64k8                        g8 groups, p4 of them chosen
 //   rope        t512h8d64
@@ -32,7 +33,7 @@
 
 namespace fathom::bench {
 
-enum class Unit : uint8_t { kF32, kBf16 };
+enum class Unit : uint8_t { kF32, kBf16, kInt8 };
 
 struct OpCase {
   double operations = 0;  // of one run, a multiply-add is two

@@ -28,6 +28,7 @@ TEST_F(OpCases, EveryOpRunsOnEveryCopy) {
                                                                   {"attention", "t5l9h2dn8dr4dv8:bf16"},
                                                                   {"latent", "q2l70h2r16dr8:f32"},
                                                                   {"latent", "q2l70h2r16dr8:bf16:f8e4m3"},
+                                                                  {"bounds", "m3n100k64"},
                                                                   {"norm", "t3n64"},
                                                                   {"swiglu", "t3n64"},
                                                                   {"gate", "t3e16k4g4p2"},
@@ -49,7 +50,7 @@ TEST_F(OpCases, EveryOpRunsOnEveryCopy) {
     SCOPED_TRACE(op);
     seen.insert(op);
     const OpCase c = MakeCase(ctx_, op, problem, kCold);
-    ASSERT_GE(c.copies, op == "linear" || op == "transposed" || op == "latent" ? 2 : 1);
+    ASSERT_GE(c.copies, op == "linear" || op == "transposed" || op == "latent" || op == "bounds" ? 2 : 1);
     EXPECT_GT(c.bytes, 0);
     for (int64_t copy : {int64_t{0}, c.copies - 1}) {
       c.run(copy);

@@ -98,6 +98,11 @@ void AddServedModelOptions(CLI::App& c, ServeFlags& f) {
       ->group(engine);
   c.add_flag("--mlock", f.mlock, "Keep the weights in memory: the system may not take their pages back")->group(engine);
   c.add_flag("--no-prefix-cache", f.no_prefix_cache, "Compute every prompt anew")->group(engine);
+  c.add_flag(
+       "--no-greedy-head", f.no_greedy_head,
+       "All logits also where only the likeliest token is wanted: the same tokens, slower, without 8-bit codes of "
+       "lm_head in memory")
+      ->group(engine);
   c.add_flag("--batch-invariant", f.batch_invariant, "The same answer to a request whatever else runs")->group(engine);
 }
 

@@ -12,6 +12,7 @@
 #include "core/machine.h"
 #include "core/stopwatch.h"
 #include "io/file.h"
+#include "model/greedy_head.h"
 #include "net/http_server.h"
 
 namespace fathom::cli {
@@ -112,11 +113,14 @@ int64_t ServedCheckpoint::EstimateBytes(const ServeFlags& f) {
   const checkpoint::Checkpoint checkpoint = checkpoint::Open(f.model.model, {.config_path = f.model.config});
   const DType dtype = CacheType(f.cache_dtype, ChooseCompute(f.model.compute, checkpoint.config()));
   const int64_t layers = CacheLayers(f, checkpoint.config());
-  return WeightBytes(checkpoint) + PlanCache(f, checkpoint, dtype, layers).bytes;
+  const int64_t head =
+      f.no_greedy_head ? 0 : model::GreedyHead::Bytes(checkpoint.config().vocab_size, checkpoint.config().hidden_size);
+  return WeightBytes(checkpoint) + PlanCache(f, checkpoint, dtype, layers).bytes + head;
 }
 
 int64_t ServedCheckpoint::bytes() const {
-  return WeightBytes(model_.checkpoint()) + engine_->cache_bytes() + engine_->arena_bytes();
+  return WeightBytes(model_.checkpoint()) + engine_->cache_bytes() + engine_->arena_bytes() +
+         engine_->greedy_head_bytes();
 }
 
 ServedCheckpoint::ServedCheckpoint(const ServeFlags& flags, server::AccessLog* log, cache::BlockStore* store,
@@ -168,10 +172,12 @@ void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
                                         .batch_invariant = f_.batch_invariant,
                                         .drafts = drafts,
                                         .count_experts = !f_.admin_keys.empty() || !f_.api_key_file.empty(),
+                                        .greedy_head = !f_.no_greedy_head,
                                         .block_store = store,
                                         .model_identity = identity,
                                         .tell_within = net::WriteTogether});
   served_.max_context = size.ctx_size;
+  engine_->PrepareGreedyHead();
   if (drafts > 0) engine_->Calibrate();
 }
 
@@ -181,6 +187,11 @@ std::string ServedCheckpoint::Announcement() const {
          fmt::format("cache: {} tokens in {} ({}); context {}; up to {} requests at once, {} waiting\n", o.cache_tokens,
                      Name(o.cache_dtype), Size(engine_->cache_bytes()), o.max_context, o.max_running,
                      o.max_waiting > 0 ? fmt::format("{}", o.max_waiting) : "any number") +
+         fmt::format("greedy answers: {}\n",
+                     engine_->greedy_head_bytes() > 0
+                         ? fmt::format("logits of candidates only, by 8-bit codes of lm_head ({})",
+                                       Size(engine_->greedy_head_bytes()))
+                         : "all logits") +
          fmt::format("drafts: {}; chat: {}\n",
                      o.drafts > 0 ? fmt::format("at most {} a step by the model's MTP module", o.drafts) : "none",
                      served_.chat ? fmt::format("template {}", tokenizer::Name(*served_.chat))

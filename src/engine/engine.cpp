@@ -420,6 +420,7 @@ int64_t Engine::greedy_head_bytes() const {
   const model::GreedyHead* head = state_->greedy_head();
   return head ? head->bytes() : 0;
 }
+void Engine::PrepareGreedyHead() { state_->PrepareGreedyHead(); }
 void Engine::Calibrate(double seconds) { state_->Calibrate(seconds); }
 std::vector<std::vector<int64_t>> Engine::ExpertLoad() const { return state_->ExpertLoad(); }
 

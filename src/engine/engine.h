@@ -41,7 +41,7 @@ struct EngineOptions {
   DraftInput draft_input = DraftInput::kNormed;
   Verification verification = Verification::kRejection;
   bool count_experts = false;  // for ExpertLoad
-  // Greedy answers by model::GreedyHead, which keeps lm_head in 8-bit codes too, where that is faster; the same tokens.
+  // Greedy answers by model::GreedyHead where that is faster: the same tokens, lm_head in 8-bit codes beside itself.
   bool greedy_head = true;
   bool always_draft = false;  // do not ask whether drafts pay: for tests and measurements
   // Where blocks are kept beyond memory and this process; outlives the engine. Several engines may have the same.
@@ -95,7 +95,9 @@ class Engine {
   int64_t arena_bytes() const;
   int64_t arena_overflows() const;
   int64_t cache_bytes() const;
-  int64_t greedy_head_bytes() const;  // 0: there is none
+  int64_t greedy_head_bytes() const;  // 0: there is none, or no greedy answer yet
+  // Makes it now instead of in the first step with a greedy answer.
+  void PrepareGreedyHead();
   // Tokens that each expert of each layer with experts was chosen for since the start, (layers, experts), those of the
   // MTP modules last; empty unless counted. The last main layer counts rows that it works for: of a prompt, unless
   // drafts need them, the last. Callable from any thread.

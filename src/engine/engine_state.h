@@ -85,6 +85,9 @@ class Engine::State {
   const Arena& arena() const { return arena_; }
   const LatentPool& pool() const { return pool_; }
   const model::GreedyHead* greedy_head() const { return greedy_head_.get(); }
+  void PrepareGreedyHead() {
+    if (greedy_head_) greedy_head_->Prepare(ctx_);
+  }
 
  private:
   // A sequence's part of a step: rows [row, row + tokens + drafts).

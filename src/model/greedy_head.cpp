@@ -30,36 +30,44 @@ std::vector<int32_t> AtLeast(Isa isa, const float* x, int64_t n, float floor, in
   return ids;
 }
 
+int64_t Padded(int64_t rows) { return (rows + kernels::kCodedRows - 1) / kernels::kCodedRows * kernels::kCodedRows; }
+
 }  // namespace
 
-GreedyHead::GreedyHead(const kernels::Weight& head) : head_(head) {
-  const int64_t rows = (head.rows + kernels::kCodedRows - 1) / kernels::kCodedRows * kernels::kCodedRows;
-  const int64_t words = rows * static_cast<int64_t>(sizeof(float));
-  storage_ = Buffer(rows * head.cols + 4 * words);
+std::unique_ptr<GreedyHead> GreedyHead::Make(const Context& ctx, const kernels::Weight& head) {
+  const bool useful = head.dtype != DType::kF8E4M3 && kernels::FastUpperBounds(ctx, head.cols);
+  return std::unique_ptr<GreedyHead>(useful ? new GreedyHead(head) : nullptr);
+}
+
+int64_t GreedyHead::Bytes(int64_t rows, int64_t cols) {
+  return Padded(rows) * (cols + 4 * static_cast<int64_t>(sizeof(float)));
+}
+
+void GreedyHead::Prepare(Context& ctx) {
+  if (prepared_) return;
+  prepared_ = true;
+  const int64_t rows = Padded(head_.rows);
+  storage_ = Buffer(Bytes(head_.rows, head_.cols));
   auto* codes = storage_.data<int8_t>();
-  auto* floats = reinterpret_cast<float*>(codes + rows * head.cols);
-  codes_ = {.rows = head.rows,
-            .cols = head.cols,
+  auto* floats = reinterpret_cast<float*>(codes + rows * head_.cols);
+  codes_ = {.rows = head_.rows,
+            .cols = head_.cols,
             .codes = codes,
             .sums = reinterpret_cast<int32_t*>(floats + 3 * rows),
             .scales = floats,
             .norms = floats + rows,
             .rests = floats + 2 * rows};
+  kernels::CodeMatrix(ctx, head_, codes_);
+  if (std::any_of(codes_.norms, codes_.norms + head_.rows, [](float norm) { return !std::isfinite(norm); })) {
+    storage_ = Buffer();
+  }
 }
 
-std::unique_ptr<GreedyHead> GreedyHead::Make(Context& ctx, const kernels::Weight& head) {
-  if (head.dtype == DType::kF8E4M3 || !kernels::FastUpperBounds(ctx, head.cols)) return nullptr;
-  std::unique_ptr<GreedyHead> made(new GreedyHead(head));
-  kernels::CodeMatrix(ctx, head, made->codes_);
-  const bool finite =
-      std::all_of(made->codes_.norms, made->codes_.norms + head.rows, [](float norm) { return std::isfinite(norm); });
-  return finite ? std::move(made) : nullptr;
-}
-
-bool GreedyHead::Pays() const { return rows_ < kTriedRows || loose_ * kLooseShare < rows_; }
+bool GreedyHead::Pays() const { return bytes() > 0 && (rows_ < kTriedRows || loose_ * kLooseShare < rows_); }
 
 void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float* logits) {
   const int64_t v = head_.rows, d = head_.cols;
+  if (!env.planning()) Prepare(env.ctx);
   if (env.planning() || !Pays()) env.Linear(logits, normed, rows, head_);
   if (!env.planning() && !Pays()) return;
   kernels::UpperBounds(env.ctx, env.arena,

@@ -15,27 +15,33 @@ namespace fathom::model {
 
 class GreedyHead {
  public:
-  // Codes of `head` (V, d), which must outlive them. Null where they would be of no use: bounds are not faster than
-  // logits on this machine, FP8 weights, or weights that are not finite.
-  static std::unique_ptr<GreedyHead> Make(Context& ctx, const kernels::Weight& head);
+  // Of `head` (V, d), which must outlive it. Null where it would be of no use: bounds are not faster than logits on
+  // this machine, or FP8 weights.
+  static std::unique_ptr<GreedyHead> Make(const Context& ctx, const kernels::Weight& head);
+
+  // Makes the codes, a second for 700M weights; otherwise the first Logits does. Of weights that are not finite there
+  // are none.
+  void Prepare(Context& ctx);
 
   // logits (rows, V) of normed (rows, d). Of each row the largest, and each that equals it, are what Linear gives for
   // the row alone; the others are smaller, and at least what it gives. Where bounds are given up: all logits.
   void Logits(const Env& env, const float* normed, int64_t rows, float* logits);
 
-  int64_t bytes() const { return storage_.bytes(); }
+  int64_t bytes() const { return storage_.bytes(); }  // 0: no codes
+  static int64_t Bytes(int64_t rows, int64_t cols);
   // Rows whose bounds left more than kMostCandidates: all their logits were computed. Where these are many, bounds are
   // not asked any more.
   int64_t loose_rows() const { return loose_; }
   static constexpr int64_t kMostCandidates = 256;
 
  private:
-  explicit GreedyHead(const kernels::Weight& head);
+  explicit GreedyHead(const kernels::Weight& head) : head_(head) {}
   bool Pays() const;
 
   kernels::Weight head_;
   Buffer storage_;
   kernels::CodedMatrix codes_;
+  bool prepared_ = false;
   int64_t rows_ = 0, loose_ = 0;
 };
 

@@ -58,6 +58,7 @@ class GreedyEngine : public testing::TestWithParam<const char*> {
     options.cache_tokens = kPositions * 16;
     options.max_running = 16;
     engine::Engine engine(ctx_, transformer_, options);
+    if (prepare_) engine.PrepareGreedyHead();
     Outcome out;
     for (const engine::Answer& a : engine.Run(requests, [&](size_t, const engine::Token& token) {
            if (!token.top.empty()) out.logprobs.push_back(token.logprob);
@@ -77,6 +78,7 @@ class GreedyEngine : public testing::TestWithParam<const char*> {
   }
 
   static constexpr int64_t kPositions = 64;
+  bool prepare_ = true;
   checkpoint::Checkpoint checkpoint_;
   ThreadPool pool_;
   Context ctx_;
@@ -114,13 +116,16 @@ TEST_P(GreedyEngine, GivesTheSameAnswersWithDrafts) {
 TEST_P(GreedyEngine, IsMadeWhenItIsNeeded) {
   if (!kernels::FastUpperBounds(ctx_, checkpoint_.config().hidden_size))
     GTEST_SKIP() << "bounds are not faster than logits on this machine";
-  std::vector<engine::Request> sampled = {Asked(1), Asked(3)};
-  for (engine::Request& r : sampled) r.sampling.temperature = 1;
-  EXPECT_EQ(Run(sampled, Invariant(model::Compute::kBf16), true).head_bytes, 0);
-  engine::Engine engine(ctx_, transformer_, {.max_context = kPositions});
-  EXPECT_EQ(engine.greedy_head_bytes(), 0);
-  engine.PrepareGreedyHead();
-  EXPECT_GT(engine.greedy_head_bytes(), 0);
+  prepare_ = false;
+  const engine::EngineOptions options = Invariant(model::Compute::kBf16);
+  std::vector<engine::Request> requests;
+  for (uint64_t i = 0; i < 8; ++i) requests.push_back(Asked(i));
+  const Outcome many = Run(requests, options, true);
+  EXPECT_GT(many.head_bytes, 0) << "more greedy tokens than are worth the codes";
+  EXPECT_EQ(many, Run(requests, options, false));
+  EXPECT_EQ(Run(std::span(requests).first(2), options, true).head_bytes, 0) << "few";
+  for (engine::Request& r : requests) r.sampling.temperature = 1;
+  EXPECT_EQ(Run(requests, options, true).head_bytes, 0) << "none";
 }
 
 }  // namespace

@@ -95,8 +95,8 @@ class Engine {
   int64_t arena_bytes() const;
   int64_t arena_overflows() const;
   int64_t cache_bytes() const;
-  int64_t greedy_head_bytes() const;  // 0: there is none, or no greedy answer yet
-  // Makes it now instead of in the first step with a greedy answer.
+  int64_t greedy_head_bytes() const;  // 0: there is none, or there were few greedy tokens yet
+  // Makes it now: for a program that will give many greedy answers.
   void PrepareGreedyHead();
   // Tokens that each expert of each layer with experts was chosen for since the start, (layers, experts), those of the
   // MTP modules last; empty unless counted. The last main layer counts rows that it works for: of a prompt, unless

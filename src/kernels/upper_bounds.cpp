@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "kernels/linear_tiles.h"
@@ -22,9 +23,21 @@ namespace {
 
 constexpr int64_t kTaskBytes = 1 << 17;
 constexpr float kCode = 127;
+constexpr float kWhole = 12582912;     // 1.5 * 2^23: adding it rounds to a whole number, the nearest even
 constexpr double kUp = 1 + 1e-6;       // beyond the roundings of a norm
 constexpr double kSubnormals = 1e-30;  // products that a unit takes for zero
 constexpr int64_t kLeastTerms = 64;    // K that the bounds' own roundings are counted as
+
+// f(k, k % kParts) for k < n: sums in parts, so that the compiler may take several at once.
+constexpr int kParts = 8;
+template <class F>
+inline void InParts(int64_t n, const F& f) {
+  int64_t k = 0;
+  for (; k + kParts <= n; k += kParts) {
+    for (int part = 0; part < kParts; ++part) f(k + part, part);
+  }
+  for (int part = 0; k + part < n; ++part) f(k + part, part);
+}
 
 // Codes of n values; norms of what they stand for and of the rest. Infinite norms where a value is not finite.
 struct Coded {
@@ -32,12 +45,14 @@ struct Coded {
   double norm, coded_norm, rest_norm;
 };
 Coded CodeRow(const float* x, int64_t n, int8_t* codes) {
-  float top = 0;
-  double all = 0, coded = 0, rest = 0;
-  for (int64_t k = 0; k < n; ++k) {
-    top = std::max(top, std::fabs(x[k]));
-    all += static_cast<double>(x[k]) * x[k];
-  }
+  float tops[kParts] = {};
+  double alls[kParts] = {}, codeds[kParts] = {}, rests[kParts] = {};
+  InParts(n, [&](int64_t k, int part) {
+    tops[part] = std::fabs(x[k]) > tops[part] ? std::fabs(x[k]) : tops[part];
+    alls[part] += static_cast<double>(x[k]) * x[k];
+  });
+  const float top = *std::max_element(tops, tops + kParts);
+  const double all = std::accumulate(alls, alls + kParts, 0.0);
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const float scale = top / kCode;
   if (!std::isfinite(all) || !std::isnormal(scale)) {  // nothing is known, or so little that it does not matter
@@ -46,13 +61,15 @@ Coded CodeRow(const float* x, int64_t n, int8_t* codes) {
     return {0, norm, 0, norm};
   }
   const float inverse = 1 / scale;
-  for (int64_t k = 0; k < n; ++k) {
-    const float code = std::clamp(std::nearbyint(x[k] * inverse), -kCode, kCode);
+  InParts(n, [&](int64_t k, int part) {
+    const float code = (x[k] * inverse + kWhole) - kWhole;  // 127 at most: three roundings do not make it 127.5
     codes[k] = static_cast<int8_t>(code);
     const double value = static_cast<double>(scale) * code, left = x[k] - value;
-    coded += value * value;
-    rest += left * left;
-  }
+    codeds[part] += value * value;
+    rests[part] += left * left;
+  });
+  const double coded = std::accumulate(codeds, codeds + kParts, 0.0);
+  const double rest = std::accumulate(rests, rests + kParts, 0.0);
   return {scale, std::sqrt(all), std::sqrt(coded), std::sqrt(rest)};
 }
 

@@ -67,7 +67,8 @@ bool GreedyHead::Pays() const { return bytes() > 0 && (rows_ < kTriedRows || loo
 
 void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float* logits) {
   const int64_t v = head_.rows, d = head_.cols;
-  if (!env.planning()) Prepare(env.ctx);
+  if (!env.planning() && asked_ >= kRowsBefore) Prepare(env.ctx);
+  if (!env.planning()) asked_ += rows;
   if (env.planning() || !Pays()) env.Linear(logits, normed, rows, head_);
   if (!env.planning() && !Pays()) return;
   kernels::UpperBounds(env.ctx, env.arena,

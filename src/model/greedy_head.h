@@ -1,6 +1,6 @@
 // The head where only the likeliest token is wanted. Upper bounds of all logits from 8-bit codes of lm_head, which are
 // half of its bytes in BF16 and half of its arithmetic, say which tokens may be the likeliest; only their logits are
-// computed. The token is certainly the one that all logits would give (docs/greedy_head.md).
+// computed. The token is certainly the one that all logits would give (docs/greedy-head.md).
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,10 @@ class GreedyHead {
   // this machine, or FP8 weights.
   static std::unique_ptr<GreedyHead> Make(const Context& ctx, const kernels::Weight& head);
 
-  // Makes the codes, a second for 700M weights; otherwise the first Logits does. Of weights that are not finite there
-  // are none.
+  // Makes the codes; otherwise Logits does when it has been asked for kRowsBefore rows, whose logits were all computed:
+  // codes of 132M weights take as long as they save in some 50 rows. Of weights that are not finite there are none.
   void Prepare(Context& ctx);
+  static constexpr int64_t kRowsBefore = 64;
 
   // logits (rows, V) of normed (rows, d). Of each row the largest, and each that equals it, are what Linear gives for
   // the row alone; the others are smaller, and at least what it gives. Where bounds are given up: all logits.
@@ -42,7 +43,7 @@ class GreedyHead {
   Buffer storage_;
   kernels::CodedMatrix codes_;
   bool prepared_ = false;
-  int64_t rows_ = 0, loose_ = 0;
+  int64_t asked_ = 0, rows_ = 0, loose_ = 0;
 };
 
 }  // namespace fathom::model

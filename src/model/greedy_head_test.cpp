@@ -24,7 +24,11 @@ class GreedyHeads : public testing::Test {
     for (float& x : x_) x = static_cast<float>(rng.NextNormal());
   }
   kernels::Weight Head() const { return {.data = w_.data(), .dtype = DType::kBF16, .rows = kVocab, .cols = kWidth}; }
-  std::unique_ptr<GreedyHead> Make() { return GreedyHead::Make(ctx_, Head()); }
+  std::unique_ptr<GreedyHead> Make() {
+    auto head = GreedyHead::Make(ctx_, Head());
+    if (head) head->Prepare(ctx_);
+    return head;
+  }
   Env InEnv(Compute compute, bool fixed_form) {
     return {.ctx = ctx_, .arena = arena_, .compute = compute, .fixed_form = fixed_form};
   }

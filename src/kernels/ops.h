@@ -129,8 +129,8 @@ struct UpperBoundsArgs {
   bool round = false;
 };
 void UpperBounds(Context& ctx, Arena& scratch, const UpperBoundsArgs& args);
-// Whether that is faster than the products themselves.
-bool FastUpperBounds(const Context& ctx, int64_t cols);
+// Whether that is faster than the products themselves, of m rows.
+bool FastUpperBounds(const Context& ctx, int64_t cols, int64_t m);
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row. (rows, n). In place allowed. weight: F32, F16 or BF16.
 struct RmsNormArgs {

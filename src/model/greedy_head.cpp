@@ -20,7 +20,7 @@ int64_t ArgMax(Isa isa, const float* x, int64_t n) {
   return std::max_element(x + begin, x + std::min(begin + kernels::kMaximaOf, n)) - x;
 }
 
-// Ids of what is at least `floor`; no more than `most` + 1.
+// Ids of what is at least `floor`; where they are more than `most`, perhaps not all.
 std::vector<int32_t> AtLeast(Isa isa, const float* x, int64_t n, float floor, int64_t most) {
   std::vector<int32_t> ids, part(static_cast<size_t>(kPart));
   for (int64_t begin = 0; begin < n && static_cast<int64_t>(ids.size()) <= most; begin += kPart) {
@@ -35,7 +35,7 @@ int64_t Padded(int64_t rows) { return (rows + kernels::kCodedRows - 1) / kernels
 }  // namespace
 
 std::unique_ptr<GreedyHead> GreedyHead::Make(const Context& ctx, const kernels::Weight& head) {
-  const bool useful = head.dtype != DType::kF8E4M3 && kernels::FastUpperBounds(ctx, head.cols);
+  const bool useful = head.dtype != DType::kF8E4M3 && kernels::FastUpperBounds(ctx, head.cols, 1);
   return std::unique_ptr<GreedyHead>(useful ? new GreedyHead(head) : nullptr);
 }
 
@@ -69,8 +69,9 @@ void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float
   const int64_t v = head_.rows, d = head_.cols;
   if (!env.planning() && asked_ >= kRowsBefore) Prepare(env.ctx);
   if (!env.planning()) asked_ += rows;
-  if (env.planning() || !Pays()) env.Linear(logits, normed, rows, head_);
-  if (!env.planning() && !Pays()) return;
+  const bool bounds_first = Pays() && kernels::FastUpperBounds(env.ctx, d, rows);
+  if (env.planning() || !bounds_first) env.Linear(logits, normed, rows, head_);
+  if (!env.planning() && !bounds_first) return;
   kernels::UpperBounds(env.ctx, env.arena,
                        {.y = logits,
                         .ldy = v,

@@ -36,7 +36,7 @@ class GreedyHead {
   static constexpr int64_t kMostCandidates = 256;
 
  private:
-  explicit GreedyHead(const kernels::Weight& head) : head_(head) {}
+  explicit GreedyHead(const kernels::Weight& head) : head_(head), codes_{.rows = head.rows, .cols = head.cols} {}
   bool Pays() const;
 
   kernels::Weight head_;

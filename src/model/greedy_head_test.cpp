@@ -121,10 +121,11 @@ TEST_F(GreedyHeads, IsNotMadeWhereItIsOfNoUse) {
 }
 
 TEST_F(GreedyHeads, FitsItsPlan) {
-  const auto head = Make();
+  const auto head = GreedyHead::Make(ctx_, Head());
   if (!head) GTEST_SKIP() << "bounds are not faster than logits on this machine";
   Arena planner = Arena::Planner();
   head->Logits({.ctx = ctx_, .arena = planner, .compute = Compute::kBf16}, nullptr, kRows, nullptr);
+  head->Prepare(ctx_);
   Arena planned(planner.HighWater());
   std::vector<float> logits(kRows * kVocab);
   head->Logits({.ctx = ctx_, .arena = planned, .compute = Compute::kBf16}, x_.data(), kRows, logits.data());

@@ -191,28 +191,18 @@ OpCase Latent(Context& ctx, const std::string& text, double cold_bytes) {
 OpCase Bounds(Context& ctx, const std::string& text, double cold_bytes) {
   const Problem p = Parse("bounds", text, "m1n129280k1024", {{"m", 0}, {"n", 0}, {"k", 0}});
   const int64_t m = p.at("m"), n = p.at("n"), k = p.at("k");
-  const int64_t rows = (n + kernels::kCodedRows - 1) / kernels::kCodedRows * kernels::kCodedRows;
+  const int64_t bytes = kernels::CodedBytes(n, k);
   OpCase c;
-  c.copies = CopiesOf(static_cast<double>(rows * (k + 16)), cold_bytes);
+  c.copies = CopiesOf(static_cast<double>(bytes), cold_bytes);
   const auto w = Random(n * k, DType::kF32, 0.02f);
   const auto x = Random(m * k, DType::kF32, 1.0f);
-  const auto y = std::make_shared<Buffer>(m * n * 4), codes = std::make_shared<Buffer>(c.copies * rows * (k + 16));
-  const auto matrix = [=](int64_t copy) {
-    std::byte* at = codes->data() + copy * rows * (k + 16);
-    auto* words = reinterpret_cast<float*>(at + rows * k);
-    return kernels::CodedMatrix{.rows = n,
-                                .cols = k,
-                                .codes = reinterpret_cast<int8_t*>(at),
-                                .sums = reinterpret_cast<int32_t*>(words),
-                                .scales = words + rows,
-                                .norms = words + 2 * rows,
-                                .rests = words + 3 * rows};
-  };
+  const auto y = std::make_shared<Buffer>(m * n * 4), codes = std::make_shared<Buffer>(c.copies * bytes);
+  const auto matrix = [=](int64_t copy) { return kernels::CodedMatrixIn(codes->data() + copy * bytes, n, k); };
   for (int64_t copy = 0; copy < c.copies; ++copy) {
     kernels::CodeMatrix(ctx, {.data = w->data(), .dtype = DType::kF32, .rows = n, .cols = k}, matrix(copy));
   }
   c.operations = 2 * static_cast<double>(m * n) * static_cast<double>(k);
-  c.bytes = static_cast<double>(rows * (k + 16) + x->bytes() + y->bytes());
+  c.bytes = static_cast<double>(bytes + x->bytes() + y->bytes());
   c.unit = Unit::kInt8;
   const auto call = [=, &ctx](int64_t copy, Arena& scratch) {
     kernels::UpperBounds(ctx, scratch,
@@ -220,9 +210,7 @@ OpCase Bounds(Context& ctx, const std::string& text, double cold_bytes) {
   };
   const auto scratch = Planned([&](Arena& planner) { call(0, planner); });
   c.run = [=](int64_t copy) { call(copy, *scratch); };
-  c.spans = [=](int64_t copy) {
-    return std::vector<ByteSpan>{{codes->data() + copy * rows * (k + 16), rows * (k + 16)}};
-  };
+  c.spans = [=](int64_t copy) { return std::vector<ByteSpan>{{codes->data() + copy * bytes, bytes}}; };
   return c;
 }
 

@@ -8,7 +8,7 @@
 //   attention   t512l512h8:bf16                  t queries at the end of l positions; dn128 dr64 dv128 may follow h
 //   latent      q16l4096h8:bf16                  q sequences of l positions each; r512 dr64 may follow h;
 //               q16l4096h8:bf16:f8e4m3           over a cache of F8_E4M3
-//   bounds      m1n129280k1024               upper bounds of m rows of logits from 8-bit codes
+//   bounds      m1n129280k1024                   upper bounds of m rows of logits from 8-bit codes
 //   norm swiglu t512n1024                        rows and width
 //   gate        t512e64k8                        g8 groups, p4 of them chosen
 //   rope        t512h8d64

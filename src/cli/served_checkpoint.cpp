@@ -12,7 +12,6 @@
 #include "core/machine.h"
 #include "core/stopwatch.h"
 #include "io/file.h"
-#include "model/greedy_head.h"
 #include "net/http_server.h"
 
 namespace fathom::cli {
@@ -114,7 +113,7 @@ int64_t ServedCheckpoint::EstimateBytes(const ServeFlags& f) {
   const DType dtype = CacheType(f.cache_dtype, ChooseCompute(f.model.compute, checkpoint.config()));
   const int64_t layers = CacheLayers(f, checkpoint.config());
   const int64_t head =
-      f.no_greedy_head ? 0 : model::GreedyHead::Bytes(checkpoint.config().vocab_size, checkpoint.config().hidden_size);
+      f.no_greedy_head ? 0 : kernels::CodedBytes(checkpoint.config().vocab_size, checkpoint.config().hidden_size);
   return WeightBytes(checkpoint) + PlanCache(f, checkpoint, dtype, layers).bytes + head;
 }
 

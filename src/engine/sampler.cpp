@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <functional>
 
@@ -46,9 +45,7 @@ std::vector<float> Maxima(std::span<const float> x, Isa isa) {
 }
 
 int32_t ArgMax(std::span<const float> x, std::span<const float> maxima) {
-  const auto block = std::max_element(maxima.begin(), maxima.end());
-  const auto begin = x.begin() + (block - maxima.begin()) * kernels::kMaximaOf;
-  return static_cast<int32_t>(std::find(begin, x.end() - 1, *block) - x.begin());
+  return static_cast<int32_t>(kernels::ArgMax(x.data(), std::ssize(x), maxima.data()));
 }
 
 // The sum of all e^((x - top) scale); sums: of each kBlock. y: these, or null.
@@ -62,17 +59,11 @@ double ExpSums(Isa isa, float* y, std::vector<double>& sums, std::span<const flo
 }
 
 std::vector<Candidate> AtLeast(Isa isa, std::span<const float> x, float floor) {
-  constexpr int64_t kPart = 4096;
-  std::array<int32_t, kPart> ids;
   std::vector<Candidate> found;
-  for (int64_t begin = 0; begin < static_cast<int64_t>(x.size()); begin += kPart) {
-    const float* part = x.data() + begin;
-    const int64_t n = kernels::AtLeast(isa, ids.data(), part, std::min<int64_t>(kPart, std::ssize(x) - begin), floor);
-    for (int64_t i = 0; i < n; ++i) {
-      const int32_t id = ids[static_cast<size_t>(i)];
-      found.push_back({part[id], static_cast<int32_t>(begin) + id});
-    }
-  }
+  kernels::ForEachAtLeast(isa, x.data(), std::ssize(x), floor, [&](int32_t id) {
+    found.push_back({x[static_cast<size_t>(id)], id});
+    return true;
+  });
   return found;
 }
 
@@ -301,17 +292,11 @@ constexpr float kRacer = 0x1p-10f;
 constexpr size_t kMostRacers = 1024;
 
 std::vector<size_t> Racers(const DistributionView& p, Isa isa) {
-  constexpr int64_t kPart = 4096;
-  std::array<int32_t, kPart> found;
   std::vector<size_t> places;
-  const int64_t size = std::ssize(p.weights);
-  for (int64_t begin = 0; begin < size && places.size() < kMostRacers; begin += kPart) {
-    const int64_t n =
-        kernels::AtLeast(isa, found.data(), p.weights.data() + begin, std::min(kPart, size - begin), kRacer);
-    for (int64_t i = 0; i < n && places.size() < kMostRacers; ++i) {
-      places.push_back(static_cast<size_t>(begin + found[static_cast<size_t>(i)]));
-    }
-  }
+  kernels::ForEachAtLeast(isa, p.weights.data(), std::ssize(p.weights), kRacer, [&](int32_t place) {
+    places.push_back(static_cast<size_t>(place));
+    return places.size() < kMostRacers;
+  });
   return places;
 }
 

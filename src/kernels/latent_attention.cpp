@@ -308,17 +308,17 @@ void LatentSplits(Context& ctx, Arena& scratch, const LatentAttentionArgs& args,
     first_split[i + 1] = first_split[i] + n;
     std::fill_n(query_of + first_split[i], n, static_cast<int32_t>(i));
   }
+  const auto fits = [](int64_t length) { return length <= kDecodeSplit; };
+  const auto whole = [&](int64_t query) { return fits(args.lengths[static_cast<size_t>(query)]); };
+  const bool all_whole = std::all_of(args.lengths.begin(), args.lengths.end(), fits);
   const auto part_of = [&](int64_t split, int64_t wave_begin) {
     const int64_t query = query_of[split];
-    const bool whole = first_split[query + 1] - first_split[query] == 1;
     float* partial = partials + (split - wave_begin) * part_floats;
-    float* out = whole ? args.out + query * heads * r : partial;
+    float* out = whole(query) ? args.out + query * heads * r : partial;
     const int64_t begin = (split - first_split[query]) * kDecodeSplit;
     const int64_t end = std::min(begin + kDecodeSplit, args.lengths[static_cast<size_t>(query)]);
-    return Part{query, 0, heads, begin, end, whole, out, partial + heads * r, partial + heads * (r + 1)};
+    return Part{query, 0, heads, begin, end, whole(query), out, partial + heads * r, partial + heads * (r + 1)};
   };
-  const bool all_whole =
-      std::all_of(args.lengths.begin(), args.lengths.end(), [](int64_t n) { return n <= kDecodeSplit; });
   const auto normalise = [&](float* out, float sum) { scale_add(out, 0, out, sum == 0 ? 0.0f : 1.0f / sum, r, true); };
   for (int64_t w = 0; w < splits; w += wave) {
     const int64_t end = std::min(w + wave, splits);
@@ -346,7 +346,7 @@ void LatentSplits(Context& ctx, Arena& scratch, const LatentAttentionArgs& args,
     const int64_t first_query = query_of[w], last_query = query_of[end - 1];
     ctx.pool.ParallelFor((last_query - first_query + 1) * heads, [&](int64_t task, int) {
       const int64_t query = first_query + task / heads, head = task % heads;
-      if (first_split[query + 1] - first_split[query] == 1) return;
+      if (whole(query)) return;
       float* out = args.out + (query * heads + head) * r;
       float* max = state + 2 * (query * heads + head);
       const int64_t from = std::max(first_split[query], w), to = std::min(first_split[query + 1], end);

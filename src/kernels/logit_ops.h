@@ -3,6 +3,8 @@
 // rows are of any length and alignment. The reference (reference/logits.cpp) is the specification.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "core/context.h"
@@ -24,5 +26,25 @@ void ExcessSums(Isa isa, float* y, double* sums, const float* x, int64_t n, floa
 
 // ids (n,): the ascending indices of all x >= floor; their number. What is behind them is overwritten.
 int64_t AtLeast(Isa isa, int32_t* ids, const float* x, int64_t n, float floor);
+
+// Index of the largest of x (n,), the lowest of equals, given its Maxima.
+inline int64_t ArgMax(const float* x, int64_t n, const float* maxima) {
+  const int64_t blocks = (n + kMaximaOf - 1) / kMaximaOf;
+  const float* block = std::max_element(maxima, maxima + blocks);
+  return std::find(x + (block - maxima) * kMaximaOf, x + n - 1, *block) - x;
+}
+
+// f(index) for all x >= floor, ascending, until it returns false.
+template <class F>
+void ForEachAtLeast(Isa isa, const float* x, int64_t n, float floor, const F& f) {
+  constexpr int64_t kPart = 4096;
+  std::array<int32_t, kPart> ids;
+  for (int64_t begin = 0; begin < n; begin += kPart) {
+    const int64_t found = AtLeast(isa, ids.data(), x + begin, std::min(kPart, n - begin), floor);
+    for (int64_t i = 0; i < found; ++i) {
+      if (!f(static_cast<int32_t>(begin) + ids[static_cast<size_t>(i)])) return;
+    }
+  }
+}
 
 }  // namespace fathom::kernels

@@ -113,6 +113,9 @@ struct CodedMatrix {
   float* norms = nullptr;   // (rows,) at least the Euclidean norm of the row of w; inf where a value is not finite
   float* rests = nullptr;   // (rows,) at least that of its rest
 };
+// One in `memory` of CodedBytes(rows, cols), aligned to 4 bytes.
+int64_t CodedBytes(int64_t rows, int64_t cols);
+CodedMatrix CodedMatrixIn(std::byte* memory, int64_t rows, int64_t cols);
 // Codes of w (F32, F16 or BF16).
 void CodeMatrix(Context& ctx, const Weight& w, const CodedMatrix& to);
 

@@ -137,6 +137,22 @@ constexpr BoundsEntry kUpperBounds[] = {
 
 }  // namespace
 
+int64_t CodedBytes(int64_t rows, int64_t cols) {
+  return RoundUp(rows, kCodedRows) * (cols + static_cast<int64_t>(sizeof(int32_t) + 3 * sizeof(float)));
+}
+
+CodedMatrix CodedMatrixIn(std::byte* memory, int64_t rows, int64_t cols) {
+  const int64_t padded = RoundUp(rows, kCodedRows);
+  auto* floats = reinterpret_cast<float*>(memory + padded * cols);
+  return {.rows = rows,
+          .cols = cols,
+          .codes = reinterpret_cast<int8_t*>(memory),
+          .sums = reinterpret_cast<int32_t*>(floats + 3 * padded),
+          .scales = floats,
+          .norms = floats + padded,
+          .rests = floats + 2 * padded};
+}
+
 void CodeMatrix(Context& ctx, const Weight& w, const CodedMatrix& to) {
   FATHOM_CHECK(to.rows == w.rows && to.cols == w.cols && w.dtype != DType::kF8E4M3);
   ctx.pool.ParallelFor(CeilDiv(w.rows, kCodedRows), [&](int64_t task, int) {

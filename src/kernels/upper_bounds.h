@@ -17,8 +17,7 @@ struct CodedRows {
   uint8_t* quads = nullptr;
   float* scales = nullptr;  // (m,)
   float* norms = nullptr;   // (m,) at least the Euclidean norm of scale * code
-  float* rests =
-      nullptr;  // (m,) at least that of the rest, and what covers the rounding of the products and the bounds
+  float* rests = nullptr;   // (m,) at least that of the rest, and what covers the roundings of products and bounds
 };
 
 // y (m, rows) for rows [begin, end) of w; begin is a multiple of kCodedRows, end too or w.rows:

@@ -56,12 +56,8 @@ class UpperBound : public testing::TestWithParam<Problem> {
   }
   void Code(Context& ctx) {
     const Problem& p = GetParam();
-    const auto rows = static_cast<size_t>((p.rows + kCodedRows - 1) / kCodedRows * kCodedRows);
-    codes_.resize(rows * static_cast<size_t>(p.cols));
-    sums_.resize(rows);
-    floats_.resize(3 * rows);
-    coded_ = {
-        p.rows, p.cols, codes_.data(), sums_.data(), floats_.data(), floats_.data() + rows, floats_.data() + 2 * rows};
+    memory_ = Buffer(CodedBytes(p.rows, p.cols));
+    coded_ = CodedMatrixIn(memory_.data(), p.rows, p.cols);
     CodeMatrix(ctx, weight_, coded_);
   }
 
@@ -70,9 +66,7 @@ class UpperBound : public testing::TestWithParam<Problem> {
   std::vector<uint16_t> bits_;
   std::vector<float> w_, x_;
   Weight weight_;
-  std::vector<int8_t> codes_;
-  std::vector<int32_t> sums_;
-  std::vector<float> floats_;
+  Buffer memory_;
   CodedMatrix coded_;
 };
 INSTANTIATE_TEST_SUITE_P(Sizes, UpperBound,

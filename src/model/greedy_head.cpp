@@ -11,26 +11,12 @@ namespace {
 constexpr int64_t kJobs = 256;      // of a call of Linear
 constexpr int64_t kTriedRows = 64;  // before bounds are judged,
 constexpr int64_t kLooseShare = 4;  // and given up where one row in so many is loose
-constexpr int64_t kPart = 4096;     // of a row that candidates are looked for in
 
-int64_t ArgMax(Isa isa, const float* x, int64_t n) {
+int64_t Largest(Isa isa, const float* x, int64_t n) {
   std::vector<float> maxima(static_cast<size_t>((n + kernels::kMaximaOf - 1) / kernels::kMaximaOf));
   kernels::Maxima(isa, maxima.data(), x, n);
-  const int64_t begin = (std::max_element(maxima.begin(), maxima.end()) - maxima.begin()) * kernels::kMaximaOf;
-  return std::max_element(x + begin, x + std::min(begin + kernels::kMaximaOf, n)) - x;
+  return kernels::ArgMax(x, n, maxima.data());
 }
-
-// Ids of what is at least `floor`; where they are more than `most`, perhaps not all.
-std::vector<int32_t> AtLeast(Isa isa, const float* x, int64_t n, float floor, int64_t most) {
-  std::vector<int32_t> ids, part(static_cast<size_t>(kPart));
-  for (int64_t begin = 0; begin < n && static_cast<int64_t>(ids.size()) <= most; begin += kPart) {
-    const int64_t found = kernels::AtLeast(isa, part.data(), x + begin, std::min(kPart, n - begin), floor);
-    for (int64_t i = 0; i < found; ++i) ids.push_back(static_cast<int32_t>(begin) + part[static_cast<size_t>(i)]);
-  }
-  return ids;
-}
-
-int64_t Padded(int64_t rows) { return (rows + kernels::kCodedRows - 1) / kernels::kCodedRows * kernels::kCodedRows; }
 
 }  // namespace
 
@@ -39,24 +25,11 @@ std::unique_ptr<GreedyHead> GreedyHead::Make(const Context& ctx, const kernels::
   return std::unique_ptr<GreedyHead>(useful ? new GreedyHead(head) : nullptr);
 }
 
-int64_t GreedyHead::Bytes(int64_t rows, int64_t cols) {
-  return Padded(rows) * (cols + 4 * static_cast<int64_t>(sizeof(float)));
-}
-
 void GreedyHead::Prepare(Context& ctx) {
   if (prepared_) return;
   prepared_ = true;
-  const int64_t rows = Padded(head_.rows);
-  storage_ = Buffer(Bytes(head_.rows, head_.cols));
-  auto* codes = storage_.data<int8_t>();
-  auto* floats = reinterpret_cast<float*>(codes + rows * head_.cols);
-  codes_ = {.rows = head_.rows,
-            .cols = head_.cols,
-            .codes = codes,
-            .sums = reinterpret_cast<int32_t*>(floats + 3 * rows),
-            .scales = floats,
-            .norms = floats + rows,
-            .rests = floats + 2 * rows};
+  storage_ = Buffer(kernels::CodedBytes(head_.rows, head_.cols));
+  codes_ = kernels::CodedMatrixIn(storage_.data(), head_.rows, head_.cols);
   kernels::CodeMatrix(ctx, head_, codes_);
   if (std::any_of(codes_.norms, codes_.norms + head_.rows, [](float norm) { return !std::isfinite(norm); })) {
     storage_ = Buffer();
@@ -94,14 +67,18 @@ void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float
   std::vector<int64_t> first(static_cast<size_t>(rows));
   std::vector<std::vector<int32_t>> candidates(static_cast<size_t>(rows));
   const auto each_row = [&](const auto& f) {
-    env.ctx.pool.ParallelFor(rows, [&](int64_t row, int) { f(row, static_cast<size_t>(row), logits + row * v); });
+    env.ctx.pool.ParallelFor(rows, [&](int64_t row, int) { f(static_cast<size_t>(row), logits + row * v); });
   };
-  each_row([&](int64_t, size_t at, const float* bounds) { first[at] = ArgMax(isa, bounds, v); });
+  each_row([&](size_t row, const float* bounds) { first[row] = Largest(isa, bounds, v); });
   for (int64_t row = 0; row < rows; ++row) jobs.push_back(job(row, first[static_cast<size_t>(row)]));
   env.Linear(jobs);
-  each_row([&](int64_t, size_t at, const float* bounds) {
-    const float floor = bounds[first[at]];
-    if (std::isfinite(floor)) candidates[at] = AtLeast(isa, bounds, v, floor, kMostCandidates);
+  each_row([&](size_t row, const float* bounds) {
+    const float floor = bounds[first[row]];
+    if (!std::isfinite(floor)) return;
+    kernels::ForEachAtLeast(isa, bounds, v, floor, [&](int32_t id) {
+      candidates[row].push_back(id);
+      return static_cast<int64_t>(candidates[row].size()) <= kMostCandidates;
+    });
   });
   jobs.clear();
   const auto flush = [&](int64_t room) {

@@ -29,7 +29,6 @@ class GreedyHead {
   void Logits(const Env& env, const float* normed, int64_t rows, float* logits);
 
   int64_t bytes() const { return storage_.bytes(); }  // 0: no codes
-  static int64_t Bytes(int64_t rows, int64_t cols);
   // Rows whose bounds left more than kMostCandidates: all their logits were computed. Where these are many, bounds are
   // not asked any more.
   int64_t loose_rows() const { return loose_; }

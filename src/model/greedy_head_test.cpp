@@ -62,7 +62,7 @@ TEST_F(GreedyHeads, GivesTheLargestOfAllLogits) {
     for (const bool fixed_form : {false, true}) ExpectLargest(*head, compute, fixed_form);
   }
   EXPECT_EQ(head->loose_rows(), 0);
-  EXPECT_EQ(head->bytes(), GreedyHead::Bytes(kVocab, kWidth));
+  EXPECT_EQ(head->bytes(), kernels::CodedBytes(kVocab, kWidth));
 }
 
 // Several tokens with the same row of lm_head, the largest of all: the first of them is the likeliest.

@@ -71,7 +71,7 @@ void LoadedModel::BuildTransformer(int64_t positions, bool beyond) {
                 fmt::format("at most {} (max_position_embeddings)", config().max_position_embeddings),
                 "shorten the prompt, or lower --max-tokens or --ctx-size");
   }
-  transformer_.emplace(checkpoint_.config(), checkpoint_.params(), positions);
+  transformer_.emplace(checkpoint_.config(), compact_ ? compact_->params() : checkpoint_.params(), positions);
 }
 
 std::string LoadedModel::Description() const {

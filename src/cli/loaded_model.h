@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint.h"
 #include "core/context.h"
 #include "engine/engine.h"
+#include "model/compact_weights.h"
 #include "model/transformer.h"
 #include "tokenizer/tokenizer.h"
 
@@ -40,6 +41,10 @@ class LoadedModel {
   // Opens the checkpoint (headers only), prints its warnings on standard error, starts the threads.
   explicit LoadedModel(const ModelOptions& options);
 
+  // Before BuildTransformer: products of few rows will read `weights`, which must be of checkpoint().
+  void Use(std::unique_ptr<model::CompactWeights> weights) { compact_ = std::move(weights); }
+  const model::CompactWeights* compact_weights() const { return compact_.get(); }
+
   // Before transformer(): the angles of `positions` positions are made. Throws Error where the model has fewer, unless
   // what lies beyond is wanted.
   void BuildTransformer(int64_t positions, bool beyond = false);
@@ -59,6 +64,7 @@ class LoadedModel {
   ThreadPool pool_;
   Context ctx_;
   model::Compute compute_;
+  std::unique_ptr<model::CompactWeights> compact_;
   std::optional<model::Transformer> transformer_;
 };
 

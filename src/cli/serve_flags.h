@@ -26,8 +26,8 @@ struct ServeFlags {
   double drain_seconds = 30, memory_limit = 0, disk_cache_gib = 10, load_wait_seconds = 300;
   int64_t max_parked = 256;
   int64_t memory_share = 0;  // bytes of the limit that are a model's part, if all have the same; 0: no limit
-  bool no_prefix_cache = false, no_greedy_head = false, batch_invariant = false, no_log = false, no_page = false,
-       preload = false, mlock = false, deepseek_temperature = false;
+  bool no_prefix_cache = false, no_greedy_head = false, no_compact_weights = false, batch_invariant = false,
+       no_log = false, no_page = false, preload = false, mlock = false, deepseek_temperature = false;
 };
 
 // What the command line and the file of --config say together.

@@ -38,12 +38,30 @@ int64_t WeightBytes(const checkpoint::Checkpoint& checkpoint) {
   return bytes;
 }
 
+// Free memory, or less where a model gets a part of what is allowed; negative: not known.
+int64_t MemoryFor(const ServeFlags& f) {
+  const int64_t available = AvailableMemory();
+  if (f.memory_share <= 0) return available;
+  return available < 0 ? f.memory_share : std::min(available, f.memory_share);
+}
+
+// Bytes of compact weights; 0 where there will be none: a quarter of the memory is to be left beside them, and models
+// that lie in the processor's caches gain nothing.
+int64_t PlanCompactWeights(const ServeFlags& f, const checkpoint::Checkpoint& model, Isa isa, model::Compute compute) {
+  constexpr int64_t kLeastBytes = int64_t{256} << 20;
+  if (f.no_compact_weights || f.batch_invariant) return 0;
+  const int64_t bytes = model::CompactWeights::Bytes(isa, compute, model.config(), model.params());
+  const int64_t memory = MemoryFor(f);
+  return bytes >= kLeastBytes && WeightBytes(model) + bytes <= memory - memory / 4 ? bytes : 0;
+}
+
 // How many positions the cache holds. By default: what the sequences that run together can use at most, in half of the
 // memory that is free beside the weights (the other half is for working memory and for everybody else).
 struct CacheSize {
   int64_t ctx_size, tokens, bytes;
 };
-CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, DType dtype, int64_t layers) {
+CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, int64_t compact_bytes, DType dtype,
+                    int64_t layers) {
   const int64_t token_bytes = engine::LatentLayout::Of(model.config(), layers, dtype).token_bytes();
   const int64_t limit = model.config().max_position_embeddings;
   if (f.ctx_size > limit) {
@@ -59,9 +77,8 @@ CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, DT
                   fmt::format("at least {}", size.ctx_size), "one sequence must fit");
     }
   } else {
-    int64_t available = AvailableMemory();
-    if (f.memory_share > 0) available = available < 0 ? f.memory_share : std::min(available, f.memory_share);
-    const int64_t spare = available < 0 ? 0 : std::max<int64_t>(available - WeightBytes(model), 0) / 2;
+    const int64_t memory = MemoryFor(f);
+    const int64_t spare = memory < 0 ? 0 : std::max<int64_t>(memory - WeightBytes(model) - compact_bytes, 0) / 2;
     const int64_t fits = spare / token_bytes / kUnit * kUnit;
     if (f.ctx_size == 0)
       size.ctx_size = std::min(size.ctx_size, std::max<int64_t>(fits, std::min<int64_t>(limit, 4096)));
@@ -110,16 +127,22 @@ std::string NameOfModel(const std::string& directory) {
 
 int64_t ServedCheckpoint::EstimateBytes(const ServeFlags& f) {
   const checkpoint::Checkpoint checkpoint = checkpoint::Open(f.model.model, {.config_path = f.model.config});
-  const DType dtype = CacheType(f.cache_dtype, ChooseCompute(f.model.compute, checkpoint.config()));
+  const model::Compute compute = ChooseCompute(f.model.compute, checkpoint.config());
+  const DType dtype = CacheType(f.cache_dtype, compute);
+  const int64_t compact = PlanCompactWeights(f, checkpoint, ChooseIsa(f.model.force_isa), compute);
   const int64_t layers = CacheLayers(f, checkpoint.config());
   const int64_t head =
       f.no_greedy_head ? 0 : kernels::CodedBytes(checkpoint.config().vocab_size, checkpoint.config().hidden_size);
-  return WeightBytes(checkpoint) + PlanCache(f, checkpoint, dtype, layers).bytes + head;
+  return WeightBytes(checkpoint) + compact + PlanCache(f, checkpoint, compact, dtype, layers).bytes + head;
 }
 
 int64_t ServedCheckpoint::bytes() const {
   return WeightBytes(model_.checkpoint()) + engine_->cache_bytes() + engine_->arena_bytes() +
-         engine_->greedy_head_bytes();
+         engine_->greedy_head_bytes() + CompactBytes();
+}
+
+int64_t ServedCheckpoint::CompactBytes() const {
+  return model_.compact_weights() ? model_.compact_weights()->storage().bytes() : 0;
 }
 
 ServedCheckpoint::ServedCheckpoint(const ServeFlags& flags, server::AccessLog* log, cache::BlockStore* store,
@@ -130,30 +153,47 @@ ServedCheckpoint::ServedCheckpoint(const ServeFlags& flags, server::AccessLog* l
   api_.emplace(served_, *engine_, *thread_, log, std::move(options));
 }
 
-// Weights that fit beside the cache are read before the first request, which would wait for each page otherwise.
-void ServedCheckpoint::LoadWeights(int64_t cache_bytes) {
+// Lines about work that takes long: "fathom: reading NAME: 1.2 GiB of 5.0 GiB, 1.5 GB/s, 3 s left".
+std::function<void(int64_t, int64_t)> ServedCheckpoint::Telling(const char* doing) const {
   constexpr double kBetweenLines = 5;  // seconds
-  const checkpoint::Checkpoint& files = model_.checkpoint();
-  const int64_t available = AvailableMemory();
-  if (!f_.mlock && available >= 0 && files.file_bytes() + cache_bytes > available) return;
-  Stopwatch clock;
-  double seconds = 0, told = 0;
-  files.Load(f_.mlock, [&](int64_t done, int64_t total) {
+  return [doing, name = served_.names.front(), clock = Stopwatch(), seconds = 0.0, told = 0.0](int64_t done,
+                                                                                               int64_t total) mutable {
     seconds += clock.Lap();
     if (seconds < told + kBetweenLines) return;
     told = seconds;
     const double rate = static_cast<double>(done) / seconds;
-    std::fprintf(stderr, "fathom: reading %s: %s of %s, %s/s, %.0f s left\n", served_.names.front().c_str(),
+    std::fprintf(stderr, "fathom: %s %s: %s of %s, %s/s, %.0f s left\n", doing, name.c_str(),
                  io::HumanBytes(done).c_str(), io::HumanBytes(total).c_str(),
                  io::HumanBytes(static_cast<int64_t>(rate)).c_str(), static_cast<double>(total - done) / rate);
-  });
+  };
+}
+
+// Weights that fit beside what else is needed are read before the first request, which would wait for each page
+// otherwise.
+void ServedCheckpoint::LoadWeights(int64_t other_bytes) {
+  const checkpoint::Checkpoint& files = model_.checkpoint();
+  const int64_t available = AvailableMemory();
+  if (!f_.mlock && available >= 0 && files.file_bytes() + other_bytes > available) return;
+  files.Load(f_.mlock, Telling("reading"));
+}
+
+void ServedCheckpoint::MakeCompactWeights() {
+  auto weights = std::make_unique<model::CompactWeights>(model_.ctx(), model_.config(), model_.checkpoint().params(),
+                                                         Telling("making compact weights of"));
+  if (f_.mlock) {
+    io::LockMemory(weights->storage().data(), weights->storage().bytes(),
+                   "the compact weights of " + served_.names.front());
+  }
+  model_.Use(std::move(weights));
 }
 
 void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
   const int64_t drafts = DraftsOf(f_, model_.config());
   const DType dtype = CacheType(f_.cache_dtype, model_.compute());
-  const CacheSize size = PlanCache(f_, model_.checkpoint(), dtype, CacheLayers(f_, model_.config()));
-  LoadWeights(size.bytes);
+  const int64_t compact = PlanCompactWeights(f_, model_.checkpoint(), model_.ctx().isa, model_.compute());
+  const CacheSize size = PlanCache(f_, model_.checkpoint(), compact, dtype, CacheLayers(f_, model_.config()));
+  LoadWeights(size.bytes + compact);
+  if (compact > 0) MakeCompactWeights();
   model_.BuildTransformer(size.ctx_size);
   // Another build may compute other bits.
   std::string identity;
@@ -186,6 +226,10 @@ std::string ServedCheckpoint::Announcement() const {
          fmt::format("cache: {} tokens in {} ({}); context {}; up to {} requests at once, {} waiting\n", o.cache_tokens,
                      Name(o.cache_dtype), Size(engine_->cache_bytes()), o.max_context, o.max_running,
                      o.max_waiting > 0 ? fmt::format("{}", o.max_waiting) : "any number") +
+         fmt::format("weights: {}\n",
+                     CompactBytes() > 0
+                         ? fmt::format("as they are, and in 12 bits a value for few rows ({})", Size(CompactBytes()))
+                         : "as they are") +
          fmt::format("greedy answers: {}\n",
                      engine_->greedy_head_bytes() > 0
                          ? fmt::format("logits of candidates only, by 8-bit codes of lm_head ({})",

@@ -1,6 +1,7 @@
 // A checkpoint as a running server of it: its weights, its engine on a thread of its own, and what clients know of it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,7 +33,10 @@ class ServedCheckpoint : public server::HostedModel {
 
  private:
   void MakeEngine(cache::BlockStore* store);
-  void LoadWeights(int64_t cache_bytes);
+  std::function<void(int64_t, int64_t)> Telling(const char* doing) const;
+  void LoadWeights(int64_t other_bytes);
+  void MakeCompactWeights();
+  int64_t CompactBytes() const;
 
   const ServeFlags& f_;
   LoadedModel model_;

@@ -54,6 +54,19 @@ int ReadFully(int fd, int64_t begin, int64_t count, char* out) {
   return 0;
 }
 
+bool IsOfLocking(int error) { return error == ENOMEM || error == EPERM || error == EAGAIN; }
+
+Error LockError(const std::string& what, int64_t bytes, int error) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_MEMLOCK, &limit);
+  const std::string allowed =
+      limit.rlim_cur == RLIM_INFINITY ? "no limit" : HumanBytes(static_cast<int64_t>(limit.rlim_cur));
+  return Error("cannot keep in memory " + what,
+               fmt::format("{}; this process may lock: {} (ulimit -l)", std::system_category().message(error), allowed),
+               HumanBytes(bytes),
+               "raise the limit (ulimit -l unlimited; LimitMEMLOCK= of a service), or go without --mlock");
+}
+
 }  // namespace
 
 Error FileError(const std::string& what, const std::string& path, int error) {
@@ -123,6 +136,10 @@ Result<std::string> MappedFile::Read(int64_t begin, int64_t count) const {
   return out;
 }
 
+void LockMemory(const void* data, int64_t bytes, const std::string& what) {
+  if (::mlock(data, static_cast<size_t>(bytes)) != 0) throw LockError(what, bytes, errno);
+}
+
 void MappedFile::Load(bool lock, const std::function<void(int64_t)>& read) const {
   constexpr int64_t kPiece = int64_t{64} << 20;
 #ifndef MADV_POPULATE_READ
@@ -138,17 +155,7 @@ void MappedFile::Load(bool lock, const std::function<void(int64_t)>& read) const
     int failed = bring();
     while (failed && errno == EINTR) failed = bring();
     const int error = failed ? errno : 0;
-    if (lock && (error == ENOMEM || error == EPERM || error == EAGAIN)) {
-      rlimit limit{};
-      ::getrlimit(RLIMIT_MEMLOCK, &limit);
-      const std::string allowed =
-          limit.rlim_cur == RLIM_INFINITY ? "no limit" : HumanBytes(static_cast<int64_t>(limit.rlim_cur));
-      throw Error(
-          "cannot keep in memory " + path_,
-          fmt::format("{}; this process may lock: {} (ulimit -l)", std::system_category().message(error), allowed),
-          HumanBytes(bytes_),
-          "raise the limit (ulimit -l unlimited; LimitMEMLOCK= of a service), or go without --mlock");
-    }
+    if (lock && IsOfLocking(error)) throw LockError(path_, bytes_, error);
     if (!lock && error == EINVAL) {  // a kernel before 5.14
       ::madvise(p, static_cast<size_t>(bytes_ - begin), MADV_WILLNEED);
       break;

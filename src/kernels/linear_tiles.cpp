@@ -23,6 +23,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/compact.h"
 #include "kernels/linear_blocks.h"
 
 namespace fathom::kernels {
@@ -47,6 +48,7 @@ constexpr int64_t kSerialValues = 1 << 15;  // conversions of fewer values are n
 struct Plan {
   const LinearJob* job = nullptr;
   int64_t input = 0;
+  const CompactMatrix* compact = nullptr;  // what is read instead of W
   int64_t block_rows = 0, n_blocks = 0;
   int64_t block_panels = 0, m_blocks = 0;
   int64_t first_task = 0;
@@ -200,12 +202,18 @@ const Plan& PlanOf(std::span<const Plan> plans, int64_t task) {
   return *(after - 1);
 }
 
+// Where rows of W from `row` on are read.
+const void* PlaceOf(const Plan& plan, int64_t row) {
+  if (!plan.compact) return plan.job->w.RowData(row);
+  return plan.compact->blocks + row / kCompactRows * CompactBlock(plan.compact->cols);
+}
+
 // Where W of a task begins; null for none of `tasks`.
 const void* WeightOf(std::span<const Plan> plans, int64_t task, int64_t tasks) {
   if (task < 0 || task >= tasks) return nullptr;
   const Plan& plan = PlanOf(plans, task);
   const int64_t block = (task - plan.first_task) / plan.m_blocks;
-  return plan.job->w.RowData(BlockRange(plan.job->w, plan.block_rows, block).begin);
+  return PlaceOf(plan, BlockRange(plan.job->w, plan.block_rows, block).begin);
 }
 
 // Deals tasks from both ends: one half of the threads takes the first that is left, the other half the last. Where the
@@ -263,6 +271,7 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
   const bool stream = in.bf16 && tiles.stream_bf16 && fixed_form;
   const bool quads = in.layout == InputLayout::kQuads;
   void (*dot)(const Dot&) = quads                     ? (scaled ? tiles.quads_e4m3 : tiles.quads_bf16)
+                            : plan.compact            ? tiles.dot_compact
                             : stream                  ? (scaled ? tiles.stream_e4m3 : tiles.stream_bf16)
                             : in.bf16                 ? (scaled ? tiles.dot_bf16_e4m3 : tiles.dot_bf16_bf16)
                             : scaled                  ? tiles.dot_f32_e4m3
@@ -276,7 +285,7 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
     Dot d{};
     d.y = direct ? static_cast<float*>(job.y) + n : sums;
     d.ldy = direct ? job.ldy : rows;
-    d.w = w.RowData(n);
+    d.w = PlaceOf(plan, n);
     d.x = in.data;
     d.ldx = in.ld;
     d.rows = rows;
@@ -285,7 +294,8 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
     d.w_scale = scaled ? w.scale + (w.row0 + n) / kFp8Block * w.scale_cols() : nullptr;
     d.x_scale = in.scales;
     d.ldxs = in.ld_scales;
-    d.next = end < range.end ? w.RowData(end) : next;
+    d.next = end < range.end ? PlaceOf(plan, end) : next;
+    if (plan.compact) d.high = plan.compact->high;
     dot(d);
     for (int64_t i = 0; !direct && i < in.m; ++i) StoreRow(tiles, job, i, n, sums + i * rows, rows);
     n = end;
@@ -494,6 +504,9 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
     plan.job = &job;
     plan.input = same;
+    if (in.bf16 && in.layout == InputLayout::kRows && !args.fixed_form && tiles.dot_compact) {
+      plan.compact = job.w.compact;
+    }
     Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;

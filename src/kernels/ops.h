@@ -40,6 +40,26 @@ std::string_view Name(Compute compute);  // f32 bf16 w8a8 fp8
 // Of products that are not of FP8: rounded to bf16.
 inline bool RoundsToBf16(Compute compute) { return compute == Compute::kBf16 || compute == Compute::kFp8; }
 
+// A BF16 matrix in 12 bits a value, for products of few rows, which wait for the memory. Nothing is lost: the low byte
+// of a value (a bit of the exponent, the mantissa) is kept, the high one (sign, exponent) is one of the 15 that the
+// matrix has most, named by 4 bits, or kept elsewhere (compact.h has the layout). Code 0 stands for the latter.
+inline constexpr int64_t kCompactRows = 16, kCompactCols = 128;
+struct CompactMatrix {
+  int64_t rows = 0, cols = 0;  // multiples of kCompactRows and kCompactCols
+  const uint8_t* blocks = nullptr;
+  uint8_t high[16] = {};  // bytes by code
+};
+struct Weight;
+// Whether w is BF16, whole, and of such a size.
+bool CanBeCompact(const Weight& w);
+int64_t CompactBytes(int64_t rows, int64_t cols);
+// w in `memory` of CompactBytes, aligned to 64 bytes; false where too many of its values have rare high bytes.
+bool MakeCompact(const Weight& w, uint8_t* memory, CompactMatrix* to);
+// Back to BF16.
+void ExpandCompact(const CompactMatrix& matrix, uint16_t* out);
+// Whether Linear reads it there, in which arithmetic.
+bool UsesCompact(Isa isa, Compute compute);
+
 // A weight matrix where it lies, or some of its rows.
 struct Weight {
   const void* data = nullptr;
@@ -49,13 +69,14 @@ struct Weight {
   // F8_E4M3: weight_scale_inv (ceil(N/128), ceil(K/128)) of the whole matrix; `row0` = index of our first row in it.
   const float* scale = nullptr;
   int64_t row0 = 0;
-  bool ue8m0 = false;  // activations' scales are powers of two too (scale_fmt: ue8m0)
+  bool ue8m0 = false;                      // activations' scales are powers of two too (scale_fmt: ue8m0)
+  const CompactMatrix* compact = nullptr;  // the same values, which products of few rows read instead; or null
 
   int64_t scale_cols() const { return (cols + kFp8Block - 1) / kFp8Block; }
   float ScaleAt(int64_t row, int64_t col) const {
     return scale[(row0 + row) / kFp8Block * scale_cols() + col / kFp8Block];
   }
-  Weight Rows(int64_t begin, int64_t count) const;  // the same weight's rows [begin, begin + count)
+  Weight Rows(int64_t begin, int64_t count) const;  // the same weight's rows [begin, begin + count), without `compact`
   const std::byte* RowData(int64_t row) const {
     return static_cast<const std::byte*>(data) + row * cols * SizeOf(dtype);
   }

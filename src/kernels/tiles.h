@@ -124,7 +124,8 @@ struct Dot {
   const float* w_scale;  // of each 128 of k, the same for all rows, or null
   const float* x_scale;  // (m, ceil(k / 128)), ldxs apart, or null (only with w_scale)
   int64_t ldxs;
-  const void* next;  // where the thread will probably read on after these rows: what to fetch ahead; or null
+  const void* next;     // where the thread will probably read on after these rows: what to fetch ahead; or null
+  const uint8_t* high;  // dot_compact: CompactMatrix::high; w is a block of the matrix, rows whole blocks
 };
 
 struct Tiles {
@@ -138,6 +139,7 @@ struct Tiles {
   void (*dot_f32_e4m3)(const Dot&);
   void (*dot_bf16_bf16)(const Dot&);  // null without mul_bf16
   void (*dot_bf16_e4m3)(const Dot&);
+  void (*dot_compact)(const Dot&);  // rows of bf16 x and a compact matrix (compact.h); null where that is not built
   // The same product, bf16 or E4M3 rows of w, summed as mul_bf16 sums it, to the bit; null where that is not built.
   void (*stream_bf16)(const Dot&);
   void (*stream_e4m3)(const Dot&);

@@ -13,6 +13,7 @@ const Tiles kTable = {
     .dot_f32_e4m3 = DotF32<E4m3Source>,
     .dot_bf16_bf16 = nullptr,
     .dot_bf16_e4m3 = nullptr,
+    .dot_compact = nullptr,
     .stream_bf16 = nullptr,
     .stream_e4m3 = nullptr,
     .quads_bf16 = nullptr,

@@ -4,6 +4,7 @@
 
 #include "kernels/tiles.h"
 #include "kernels/x86/avx512_vec.h"
+#include "kernels/x86/compact_avx512bf16.h"
 #include "kernels/x86/fp8_avx512bf16.h"
 #include "kernels/x86/quads_avx512bf16.h"
 #include "kernels/x86/stream_avx512bf16.h"
@@ -516,6 +517,7 @@ bool AddAvx512Bf16(Tiles* tiles) {
   tiles->a_panels = true;
   tiles->dot_bf16_bf16 = DotBf16;
   tiles->dot_bf16_e4m3 = DotE4m3;
+  tiles->dot_compact = DotCompact;
   tiles->stream_bf16 = StreamBf16;
   tiles->stream_e4m3 = StreamE4m3;
   tiles->quads_bf16 = QuadsBf16;

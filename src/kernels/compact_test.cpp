@@ -1,0 +1,178 @@
+// Compact matrices: nothing is lost, and Linear's products of few rows are those of the matrix itself.
+#include "kernels/compact.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/rng.h"
+#include "core/tensor.h"
+
+namespace fathom::kernels {
+namespace {
+
+struct Matrix {
+  int64_t rows, cols;
+  std::vector<uint16_t> bits;
+  Buffer memory;
+  CompactMatrix compact;
+  bool made = false;
+
+  Weight weight() const { return {.data = bits.data(), .dtype = DType::kBF16, .rows = rows, .cols = cols}; }
+  void Make() {
+    memory = Buffer(CompactBytes(rows, cols) + 64);
+    auto* bytes = memory.data<uint8_t>();
+    std::memset(bytes, 0x5a, static_cast<size_t>(memory.bytes()));
+    made = MakeCompact(weight(), bytes, &compact);
+    for (int64_t i = CompactBytes(rows, cols); i < memory.bytes(); ++i) EXPECT_EQ(bytes[i], 0x5a);
+  }
+};
+
+// Normal values, one in `every` of them far smaller: their high bytes are rare.
+Matrix Random(int64_t rows, int64_t cols, int64_t every = 1000) {
+  Matrix m{.rows = rows, .cols = cols, .bits = {}, .memory = {}, .compact = {}};
+  Rng rng(11, static_cast<uint64_t>(rows * cols));
+  m.bits.resize(static_cast<size_t>(rows * cols));
+  for (size_t i = 0; i < m.bits.size(); ++i) {
+    const double small = every > 0 && i % static_cast<size_t>(every) == 5 ? 1e-9 : 1;
+    m.bits[i] = F32ToBf16(static_cast<float>(0.02 * rng.NextNormal() * small));
+  }
+  return m;
+}
+
+TEST(Compact, NothingIsLost) {
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{16, 128}, {16, 512}, {48, 256}, {176, 1024}}) {
+    Matrix m = Random(rows, cols);
+    // Infinities, NaN with its payload, zeros of either sign, subnormals. All in one row.
+    const uint16_t special[] = {0x7f80, 0xff80, 0x7fc1, 0xffff, 0x0000, 0x8000, 0x0001, 0x80ff};
+    if (cols >= 512) std::copy(std::begin(special), std::end(special), m.bits.begin() + 3 * cols + 60);
+    m.Make();
+    ASSERT_TRUE(m.made) << rows << "x" << cols;
+    std::vector<uint16_t> back(m.bits.size());
+    ExpandCompact(m.compact, back.data());
+    EXPECT_EQ(back, m.bits) << rows << "x" << cols;
+  }
+}
+
+TEST(Compact, RefusesWhereManyHighBytesAreRare) {
+  Matrix m = Random(64, 256, 0);
+  Rng rng(5, 0);
+  for (uint16_t& v : m.bits) v = static_cast<uint16_t>(rng.NextU32());
+  m.Make();
+  EXPECT_FALSE(m.made);
+}
+
+TEST(Compact, OnlyWholeMatricesOfBf16) {
+  const Matrix m = Random(32, 256);
+  const Weight w = m.weight();
+  EXPECT_TRUE(CanBeCompact(w));
+  EXPECT_FALSE(CanBeCompact(w.Rows(16, 16)));
+  Weight other = w;
+  other.dtype = DType::kF16;
+  EXPECT_FALSE(CanBeCompact(other));
+  other = w;
+  other.rows = 24;
+  EXPECT_FALSE(CanBeCompact(other));
+  other = w;
+  other.cols = 192;
+  EXPECT_FALSE(CanBeCompact(other));
+}
+
+class CompactProduct : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!MachineHas(GetParam())) GTEST_SKIP() << "no " << Name(GetParam());
+    ASSERT_TRUE(UsesCompact(GetParam(), Compute::kBf16));
+  }
+  std::vector<float> Product(Isa isa, const Weight& w, const std::vector<float>& x, int64_t m, bool fixed = false) {
+    Context ctx{pool_, isa, {}};
+    std::vector<float> y(static_cast<size_t>(m * w.rows) + 1, -7.0f);
+    const LinearJob job{.y = y.data(), .ldy = w.rows, .x = x.data(), .ldx = w.cols, .m = m, .w = w};
+    Linear(ctx, arena_, {.jobs = {&job, 1}, .compute = Compute::kBf16, .fixed_form = fixed});
+    EXPECT_EQ(y.back(), -7.0f);
+    y.pop_back();
+    return y;
+  }
+  std::vector<float> Rows(int64_t m, int64_t cols) {
+    Rng rng(3, static_cast<uint64_t>(m));
+    std::vector<float> x(static_cast<size_t>(m * cols));
+    for (float& v : x) v = static_cast<float>(rng.NextNormal());
+    return x;
+  }
+
+  ThreadPool pool_{2};
+  Arena arena_{int64_t{64} << 20};
+};
+
+TEST_P(CompactProduct, IsThatOfTheMatrix) {
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{16, 512}, {48, 256}, {1040, 128}, {528, 1024}}) {
+    Matrix m = Random(rows, cols);
+    m.Make();
+    ASSERT_TRUE(m.made);
+    // What must not be read: the matrix itself.
+    const std::vector<uint16_t> zeros(m.bits.size());
+    Weight w = m.weight();
+    w.data = zeros.data();
+    w.compact = &m.compact;
+    for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8}) {
+      const std::vector<float> x = Rows(n, cols);
+      const std::vector<float> expected = Product(Isa::kReference, m.weight(), x, n), y = Product(GetParam(), w, x, n);
+      for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 2e-5) << rows << "x" << cols << " " << n;
+    }
+  }
+}
+
+// The order of a sum depends neither on the rows of x nor on those of w.
+TEST_P(CompactProduct, RowsAreIndependent) {
+  Matrix m = Random(528, 1024);
+  m.Make();
+  ASSERT_TRUE(m.made);
+  Weight w = m.weight();
+  w.compact = &m.compact;
+  const std::vector<float> x = Rows(8, m.cols), all = Product(GetParam(), w, x, 8);
+  for (int64_t i = 0; i < 8; ++i) {
+    const std::vector<float> one = Product(GetParam(), w, {x.begin() + i * m.cols, x.begin() + (i + 1) * m.cols}, 1);
+    ASSERT_TRUE(std::equal(one.begin(), one.end(), all.begin() + i * m.rows)) << i;
+  }
+}
+
+// More rows, and the form whose bits do not depend on their number, read the matrix itself.
+TEST_P(CompactProduct, OnlyFewRowsReadIt) {
+  Matrix m = Random(64, 256), other = Random(64, 512);
+  other.cols = 256;
+  other.rows = 64;
+  other.bits.resize(m.bits.size());
+  other.Make();
+  m.Make();
+  ASSERT_TRUE(m.made && other.made);
+  Weight w = m.weight();
+  w.compact = &other.compact;
+  const std::vector<float> many = Rows(40, m.cols);
+  EXPECT_EQ(Product(GetParam(), w, many, 40), Product(GetParam(), m.weight(), many, 40));
+  EXPECT_EQ(Product(GetParam(), w, many, 3, true), Product(GetParam(), m.weight(), many, 3, true));
+  EXPECT_NE(Product(GetParam(), w, many, 3), Product(GetParam(), m.weight(), many, 3));
+}
+
+// Infinities and NaN come through.
+TEST_P(CompactProduct, NotFinite) {
+  Matrix m = Random(16, 512);
+  m.bits[2 * 512 + 100] = 0x7fc0;
+  m.bits[5 * 512 + 300] = 0x7f80;
+  m.Make();
+  ASSERT_TRUE(m.made);
+  Weight w = m.weight();
+  w.compact = &m.compact;
+  const std::vector<float> x(512, 1.0f), y = Product(GetParam(), w, x, 1);
+  for (size_t i = 0; i < y.size(); ++i) {
+    EXPECT_EQ(std::isnan(y[i]), i == 2) << i;
+    EXPECT_EQ(std::isinf(y[i]), i == 5) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, CompactProduct, testing::Values(Isa::kAvx512Bf16, Isa::kAmx),
+                         [](const auto& param) { return std::string(Name(param.param)); });
+
+}  // namespace
+}  // namespace fathom::kernels

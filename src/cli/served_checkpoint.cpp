@@ -49,7 +49,7 @@ int64_t MemoryFor(const ServeFlags& f) {
 // that lie in the processor's caches gain nothing.
 int64_t PlanCompactWeights(const ServeFlags& f, const checkpoint::Checkpoint& model, Isa isa, model::Compute compute) {
   constexpr int64_t kLeastBytes = int64_t{256} << 20;
-  if (f.no_compact_weights || f.batch_invariant) return 0;
+  if (f.no_compact_weights) return 0;
   const int64_t bytes = model::CompactWeights::Bytes(isa, compute, model.config(), model.params());
   const int64_t memory = MemoryFor(f);
   return bytes >= kLeastBytes && WeightBytes(model) + bytes <= memory - memory / 4 ? bytes : 0;

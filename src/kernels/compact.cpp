@@ -9,7 +9,7 @@
 namespace fathom::kernels {
 namespace {
 
-constexpr int64_t kHalf = kCompactCols / 2;  // values whose codes are the low, or the high, 4 bits of bytes
+constexpr int64_t kHalf = kPieceValues / 2;  // whose codes are the low, or the high, 4 bits of bytes
 constexpr int64_t kCountedRows = 64;         // by which high bytes are chosen
 
 struct Codes {
@@ -35,15 +35,31 @@ Codes ChooseCodes(const Weight& w) {
   return codes;
 }
 
-// A piece of a row; its rare high bytes to `rare`, of which `room` are left. Returns how many, more than that if they
-// do not fit.
-int64_t CodePiece(const Codes& codes, const uint16_t* row, uint8_t* piece, uint8_t* rare, int64_t room) {
+// Of the byte at `at` of 64: its value's row, and its column after the first.
+struct Origin {
+  uint8_t row, col;
+};
+struct Origins {
+  Origin of[kHalf] = {};
+};
+constexpr Origins MakeOrigins() {
+  Origins origins;
+  for (int64_t v = 0; v < kHalf; ++v) {
+    origins.of[PlaceOfValue(v)] = {static_cast<uint8_t>(v % 32 / 2), static_cast<uint8_t>(v / 32 * 2 + v % 2)};
+  }
+  return origins;
+}
+constexpr Origins kOrigins = MakeOrigins();
+constexpr int64_t kHalfCols = kCompactCols / 2;
+
+// The piece of 16 rows that begins at `from`; its rare high bytes to `rare`, of which `room` are left. Returns how many
+// they are, more than that if they do not fit.
+int64_t CodePiece(const Codes& codes, const uint16_t* from, int64_t ld, uint8_t* piece, uint8_t* rare, int64_t room) {
   int64_t count = 0;
   for (int64_t half = 0; half < 2; ++half) {
-    const uint16_t* from = row + half * kHalf;
     uint8_t* low = piece + kHalf + half * kHalf;
     for (int64_t at = 0; at < kHalf; ++at) {
-      const uint16_t value = from[at / 8 % 2 * 32 + at / 16 * 8 + at % 8];
+      const uint16_t value = from[kOrigins.of[at].row * ld + half * kHalfCols + kOrigins.of[at].col];
       low[at] = static_cast<uint8_t>(value);
       const int code = codes.of[value >> 8];
       piece[at] = static_cast<uint8_t>(half == 0 ? code : piece[at] | code << 4);
@@ -55,11 +71,23 @@ int64_t CodePiece(const Codes& codes, const uint16_t* row, uint8_t* piece, uint8
   return count;
 }
 
+// f(rows from, columns from, piece's place in the block) for each, in their order.
+template <class F>
+bool ForEachPiece(int64_t cols, const F& f) {
+  int64_t place = CompactRare(cols);
+  for (int64_t k = 0; k < cols; k += kCompactCols) {
+    for (int64_t row = 0; row < kCompactRows; row += kPieceRows, place += kPieceBytes) {
+      if (!f(row, k, place)) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 bool CanBeCompact(const Weight& w) {
   return w.dtype == DType::kBF16 && w.row0 == 0 && w.rows > 0 && w.rows % kCompactRows == 0 && w.cols > 0 &&
-         w.cols % kCompactCols == 0 && w.cols <= UINT16_MAX;
+         w.cols % kCompactCols == 0;
 }
 
 int64_t CompactBytes(int64_t rows, int64_t cols) { return rows / kCompactRows * CompactBlock(cols); }
@@ -67,44 +95,39 @@ int64_t CompactBytes(int64_t rows, int64_t cols) { return rows / kCompactRows * 
 bool MakeCompact(const Weight& w, uint8_t* memory, CompactMatrix* to) {
   FATHOM_CHECK(CanBeCompact(w));
   const Codes codes = ChooseCodes(w);
-  for (int64_t n = 0; n < w.rows; n += kCompactRows) {
-    uint8_t* block = memory + n / kCompactRows * CompactBlock(w.cols);
-    uint8_t* rare = block + kCompactPlaces;
-    std::memset(block, 0, static_cast<size_t>(CompactHead(w.cols)));
+  const int64_t room = CompactRare(w.cols);
+  for (int64_t n = 0; n < w.rows; n += kCompactRows, memory += CompactBlock(w.cols)) {
+    std::memset(memory, 0, static_cast<size_t>(room));
     int64_t count = 0;
-    for (int64_t r = 0; r < kCompactRows; ++r) {
-      const auto place = static_cast<uint16_t>(count);
-      std::memcpy(block + r * static_cast<int64_t>(sizeof place), &place, sizeof place);
-      const auto* row = reinterpret_cast<const uint16_t*>(w.RowData(n + r));
-      for (int64_t k = 0; k < w.cols; k += kCompactCols) {
-        uint8_t* piece = block + CompactPieceAt(w.cols, r, k / kCompactCols);
-        count += CodePiece(codes, row + k, piece, rare + count, CompactRare(w.cols) - count);
-        if (count > CompactRare(w.cols)) return false;
-      }
-    }
+    const bool fits = ForEachPiece(w.cols, [&](int64_t row, int64_t k, int64_t place) {
+      const auto* from = reinterpret_cast<const uint16_t*>(w.RowData(n + row)) + k;
+      count += CodePiece(codes, from, w.cols, memory + place, memory + count, room - count);
+      return count <= room;
+    });
+    if (!fits) return false;
   }
-  *to = {.rows = w.rows, .cols = w.cols, .blocks = memory};
+  *to = {.rows = w.rows, .cols = w.cols, .blocks = memory - CompactBytes(w.rows, w.cols)};
   std::copy(codes.high, codes.high + 16, to->high);
   return true;
 }
 
 void ExpandCompact(const CompactMatrix& matrix, uint16_t* out) {
-  for (int64_t n = 0; n < matrix.rows; ++n) {
-    const uint8_t* block = matrix.blocks + n / kCompactRows * CompactBlock(matrix.cols);
-    uint16_t place;
-    std::memcpy(&place, block + n % kCompactRows * static_cast<int64_t>(sizeof place), sizeof place);
-    const uint8_t* rare = block + kCompactPlaces + place;
-    for (int64_t k = 0; k < matrix.cols; k += kHalf) {
-      const int64_t half = k / kHalf % 2;
-      const uint8_t* piece = block + CompactPieceAt(matrix.cols, n % kCompactRows, k / kCompactCols);
-      uint16_t values[kHalf];
-      for (int64_t at = 0; at < kHalf; ++at) {
-        const int code = piece[at] >> 4 * half & 15;
-        values[at] =
-            static_cast<uint16_t>((code ? matrix.high[code] : *rare++) << 8 | piece[kHalf + half * kHalf + at]);
+  const uint8_t* block = matrix.blocks;
+  for (int64_t n = 0; n < matrix.rows; n += kCompactRows, block += CompactBlock(matrix.cols)) {
+    const uint8_t* rare = block;
+    ForEachPiece(matrix.cols, [&](int64_t row, int64_t k, int64_t place) {
+      const uint8_t* piece = block + place;
+      for (int64_t half = 0; half < 2; ++half) {
+        for (int64_t at = 0; at < kHalf; ++at) {
+          const int code = piece[at] >> 4 * half & 15;
+          const uint8_t high = code ? matrix.high[code] : *rare++, low = piece[kHalf + half * kHalf + at];
+          const Origin& of = kOrigins.of[at];
+          out[(n + row + of.row) * matrix.cols + k + half * kHalfCols + of.col] =
+              static_cast<uint16_t>(high << 8 | low);
+        }
       }
-      for (int64_t i = 0; i < kHalf; ++i) out[n * matrix.cols + k + i] = values[CompactPlaceOf(i)];
-    }
+      return true;
+    });
   }
 }
 

@@ -1,17 +1,16 @@
 // The layout of CompactMatrix (ops.h). Private to kernels/. Plain data: files compiled with their own instruction-set
 // flags include it.
 //
-// A matrix is blocks of kCompactRows rows, each
+// A matrix is blocks of kCompactRows rows. A block begins with the high bytes of its rare values, in the order in which
+// these stand, room for one value in 256, up to a multiple of 64 bytes. Then come pieces of kPieceRows rows and
+// kCompactCols columns: for each kCompactCols columns the first rows' piece, then the last ones'. A piece is what
+// products of pairs want, rows in lanes: for each two columns their values of every row side by side,
 //
-//   kCompactRows places (uint16, counted from the first) where the rare high bytes of a row begin,
-//   rare high bytes, row by row, a row's in the order of its pieces' codes; room for one value in 256,
-//   zeros up to a multiple of 64 bytes,
-//   the rows in pairs, of each pair the pieces of kCompactCols values in turn, first row first: 64 bytes of codes, 128
-//   of low bytes.
+//   value 32 p + 2 l + e is that of row l and column 2 p + e,
 //
-// The low 4 bits of a piece's codes are of its first 64 low bytes, in the same place, the high ones of the others. Low
-// bytes stand so that interleaving them with high bytes within quarters of 16 bytes gives values in their order: value
-// 32 h + 8 q + i of 64 (h < 2, q < 4, i < 8) at 16 q + 8 h + i.
+// as 64 bytes of codes and 128 of low bytes. The low 4 bits of the codes are of the first 64 low bytes, in the same
+// place, the high ones of the others. Bytes of 64 values stand so that interleaving low and high ones within quarters
+// of 16 bytes gives values in their order.
 #pragma once
 
 #include <cstdint>
@@ -20,18 +19,13 @@
 
 namespace fathom::kernels {
 
-inline constexpr int64_t kCompactPiece = kCompactCols * 3 / 2;  // bytes
-inline constexpr int64_t kCompactPlaces = kCompactRows * static_cast<int64_t>(sizeof(uint16_t));
+inline constexpr int64_t kPieceRows = 16, kPieceValues = kPieceRows * kCompactCols;
+inline constexpr int64_t kPieceBytes = kPieceValues * 3 / 2;
 
-inline constexpr int64_t CompactRare(int64_t cols) { return kCompactRows * cols / 256; }  // of a block, at most
-inline constexpr int64_t CompactHead(int64_t cols) { return (kCompactPlaces + CompactRare(cols) + 63) / 64 * 64; }
-inline constexpr int64_t CompactRow(int64_t cols) { return cols / kCompactCols * kCompactPiece; }
-inline constexpr int64_t CompactBlock(int64_t cols) { return CompactHead(cols) + kCompactRows * CompactRow(cols); }
+inline constexpr int64_t CompactRare(int64_t cols) { return (kCompactRows * cols / 256 + 63) / 64 * 64; }
+inline constexpr int64_t CompactBlock(int64_t cols) { return CompactRare(cols) + kCompactRows * cols * 3 / 2; }
 
-// A piece of a row of a block, and where the low byte of a value of 64 stands.
-inline constexpr int64_t CompactPieceAt(int64_t cols, int64_t row, int64_t piece) {
-  return CompactHead(cols) + row / 2 * 2 * CompactRow(cols) + (2 * piece + row % 2) * kCompactPiece;
-}
-inline constexpr int64_t CompactPlaceOf(int64_t value) { return value % 32 / 8 * 16 + value / 32 * 8 + value % 8; }
+// Of 64 values in their order, where the byte of one stands.
+inline constexpr int64_t PlaceOfValue(int64_t value) { return value % 32 / 8 * 16 + value / 32 * 8 + value % 8; }
 
 }  // namespace fathom::kernels

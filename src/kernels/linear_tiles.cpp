@@ -105,6 +105,7 @@ void Cut(const LinearInput& in, int64_t tasks, Plan* plan) {
   while (!IsDot(in) && plan->block_rows > kLeastBlockRows && w.rows * plan->m_blocks < tasks * plan->block_rows) {
     plan->block_rows /= 2;
   }
+  if (plan->compact) plan->block_rows = std::max(plan->block_rows, kCompactRows);
   plan->n_blocks = CeilDiv(w.row0 + w.rows, plan->block_rows) - w.row0 / plan->block_rows;
 }
 
@@ -504,9 +505,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
     plan.job = &job;
     plan.input = same;
-    if (in.bf16 && in.layout == InputLayout::kRows && !args.fixed_form && tiles.dot_compact) {
-      plan.compact = job.w.compact;
-    }
+    if (in.bf16 && in.layout == InputLayout::kRows && tiles.dot_compact) plan.compact = job.w.compact;
     Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;

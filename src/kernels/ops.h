@@ -43,7 +43,7 @@ inline bool RoundsToBf16(Compute compute) { return compute == Compute::kBf16 || 
 // A BF16 matrix in 12 bits a value, for products of few rows, which wait for the memory. Nothing is lost: the low byte
 // of a value (a bit of the exponent, the mantissa) is kept, the high one (sign, exponent) is one of the 15 that the
 // matrix has most, named by 4 bits, or kept elsewhere (compact.h has the layout). Code 0 stands for the latter.
-inline constexpr int64_t kCompactRows = 16, kCompactCols = 128;
+inline constexpr int64_t kCompactRows = 32, kCompactCols = 8;
 struct CompactMatrix {
   int64_t rows = 0, cols = 0;  // multiples of kCompactRows and kCompactCols
   const uint8_t* blocks = nullptr;

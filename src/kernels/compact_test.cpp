@@ -117,7 +117,7 @@ TEST_P(CompactProduct, IsThatOfTheMatrix) {
     Weight w = m.weight();
     w.data = zeros.data();
     w.compact = &m.compact;
-    for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8}) {
+    for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 24}) {
       const std::vector<float> x = Rows(n, cols);
       const std::vector<float> expected = Product(Isa::kReference, m.weight(), x, n), y = Product(GetParam(), w, x, n);
       for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 2e-5) << rows << "x" << cols << " " << n;
@@ -148,7 +148,7 @@ TEST_P(CompactProduct, OnlyFewRowsReadIt) {
   Weight w = m.weight();
   w.data = zeros.data();
   w.compact = &m.compact;
-  for (int64_t n : {9, 40, 200}) {
+  for (int64_t n : {25, 40, 200}) {
     for (float y : Product(GetParam(), w, Rows(n, m.cols), n)) ASSERT_EQ(y, 0) << n;
   }
 }
@@ -160,7 +160,7 @@ TEST_P(CompactProduct, FixedForm) {
   ASSERT_TRUE(m.made);
   Weight w = m.weight();
   w.compact = &m.compact;
-  for (int64_t n : {1, 4, 7, 8, 30}) {
+  for (int64_t n : {1, 4, 7, 8, 9, 24, 30}) {
     const std::vector<float> x = Rows(n, m.cols);
     EXPECT_EQ(Product(GetParam(), w, x, n, true), Product(GetParam(), m.weight(), x, n, true)) << n;
   }

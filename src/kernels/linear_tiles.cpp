@@ -1,19 +1,21 @@
-// Linear over a table of primitives, in four forms; which one depends on m and the weight's type.
+// Linear over a table of primitives, in five forms; which one depends on m and the weight.
 //
-//   dot     m small: rows of W are streamed once, sums run along k. Bound by the memory.
-//   quads   more: the same with x in quads of rows (tiles.h), which need fewer loads a product.
-//   packed  otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous in
-//           k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
-//           blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.
+//   dot      m small: rows of W are streamed once, sums run along k. Bound by the memory.
+//   compact  the same for a compact matrix (ops.h), sums in lanes that are rows of W.
+//   quads    more: the same with x in quads of rows (tiles.h), which need fewer loads a product.
+//   packed   otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous
+//   in
+//            k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
+//            blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.
+//   blocks   m large: W is packed and y written where it lies (linear_blocks.h). That costs more for each value of W
+//   and
+//            less for each of x and y.
 //
-//   blocks  m large: W is packed and y written where it lies (linear_blocks.h). That costs more for each value of W and
-//           less for each of x and y.
-//
-// In the first two forms a task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a
+// In all but the last a task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a
 // power of two of the whole matrix's rows, so that a block never crosses a row of FP8 scales. Every output element
 // belongs to one task and its sum is cut only at fixed distances in k: the same bits however tasks are dealt.
 //
-// Packed and blocks sum in the same order (tiles.h). With LinearArgs::fixed_form the first form does too, where its
+// Compact, packed and blocks sum in the same order (tiles.h). With LinearArgs::fixed_form dot does too, where its
 // primitives have such a form (stream_*), and is not taken elsewhere: bits do not depend on m.
 #include "kernels/linear_tiles.h"
 
@@ -33,6 +35,7 @@ constexpr int64_t kDotRows = 8;
 constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
 // Where the primitives have that form.
 constexpr int64_t kQuadsFrom = 9, kQuadsTo = 127, kQuadsFromCodes = 5, kQuadsToCodes = 63;
+constexpr int64_t kCompactTo = 24;
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
 constexpr int64_t kBlockRows = 128, kLeastBlockRows = 16;                 // packed form: rows of W in a task
@@ -73,6 +76,13 @@ void CheckJob(const LinearJob& job) {
   FATHOM_CHECK(job.ldx >= job.w.cols && job.ldy >= job.w.rows);
 }
 
+// Rows of x for which compact matrices are read. Where there are no quads, tiles take more than dot does. Compact sums
+// are those of the fixed form where it has streams.
+int64_t CompactTo(const Tiles& tiles, bool fixed_form) {
+  if (!tiles.dot_compact || (fixed_form && !tiles.stream_bf16)) return 0;
+  return tiles.quads_bf16 ? kCompactTo : kDotRows;
+}
+
 LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
   LinearInput in;
   in.x = job.x;
@@ -85,6 +95,7 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   if (args.compute == Compute::kFp8) in.floor = kFp8TrainingFloor;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
   const bool codes = in.bf16 && job.w.dtype == DType::kF8E4M3;
+  if (job.w.compact && in.bf16 && job.m <= CompactTo(tiles, args.fixed_form)) return in;
   const bool quads = in.bf16 && (codes ? tiles.quads_e4m3 : tiles.quads_bf16) && !args.fixed_form;
   if (quads && job.m >= (codes ? kQuadsFromCodes : kQuadsFrom) && job.m <= (codes ? kQuadsToCodes : kQuadsTo)) {
     in.layout = InputLayout::kQuads;
@@ -319,7 +330,7 @@ constexpr int64_t kTurnedBytes = kBlockRows * kLanes * static_cast<int64_t>(size
 // Of a thread, for a task of any form: a plan has to do whichever its rows come to take.
 constexpr int64_t kTaskScratch = RoundUp(kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes, 64);
 static_assert(kTaskScratch >= kConversionBytes);
-static_assert(kTaskScratch >= kDotMaxRows * kQuadsTo * static_cast<int64_t>(sizeof(float)));
+static_assert(kCompactTo <= kQuadsTo && kTaskScratch >= kDotMaxRows * kQuadsTo * static_cast<int64_t>(sizeof(float)));
 
 // Values [k, k + n) of rows [range) as the A operand, ld elements apart.
 void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Range range, int64_t k, int64_t n,
@@ -505,7 +516,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
     plan.job = &job;
     plan.input = same;
-    if (in.bf16 && in.layout == InputLayout::kRows && tiles.dot_compact) plan.compact = job.w.compact;
+    if (in.bf16 && in.m <= CompactTo(tiles, args.fixed_form)) plan.compact = job.w.compact;
     Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;

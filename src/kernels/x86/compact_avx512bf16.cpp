@@ -14,7 +14,7 @@ namespace {
 using namespace avx512;  // NOLINT: this file's own vectors
 
 constexpr int64_t kAhead = 8192;  // bytes along the memory
-constexpr int kMostRows = 8;      // of x at a time
+constexpr int kMostRows = 8;      // of x at a time: their sums and what a block is made of fit the registers
 constexpr int kPieces = kCompactRows / kPieceRows, kPairs = kCompactCols / 2;
 static_assert(kPieces == 2 && kPairs == 4 && kPieceRows == kLanes && kPieceBytes == 192);
 
@@ -39,56 +39,65 @@ inline void Expand(__m512i table, const uint8_t* piece, const uint8_t** rare, __
   }
 }
 
-// kM rows of x, from `first` on, with all of w.
-template <int kM>
-void Rows(const Dot& d, int64_t first) {
-  const auto* x = static_cast<const uint16_t*>(d.x) + first * d.ldx;
-  const auto* block = static_cast<const uint8_t*>(d.w);
-  const Walk walk = WalkTo(block + d.rows / kCompactRows * CompactBlock(d.k), d.next, d.w);
-  const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(d.high)));
-  for (int64_t n = 0; n < d.rows; n += kCompactRows, block += CompactBlock(d.k)) {
-    const uint8_t *rare = block, *p = block + CompactRare(d.k);
-    float* y = d.y + first * d.ldy + n;
-    for (int64_t begin = 0; begin < d.k; begin += kSumCutBf16) {
-      const int64_t end = d.k - begin < kSumCutBf16 ? d.k : begin + kSumCutBf16;
-      __m512 acc[kM][kPieces];
+// A block of w with kM rows of x. kFirst: it comes from the memory, and what follows is asked for; otherwise from a
+// cache.
+template <int kM, bool kFirst>
+void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, const uint16_t* x, float* y) {
+  const uint8_t *rare = block, *p = block + CompactRare(d.k);
+  for (int64_t begin = 0; begin < d.k; begin += kSumCutBf16) {
+    const int64_t end = d.k - begin < kSumCutBf16 ? d.k : begin + kSumCutBf16;
+    __m512 acc[kM][kPieces];
 #pragma GCC unroll 8
-      for (int i = 0; i < kM; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
-      for (int64_t k = begin; k < end; k += kCompactCols, p += kPieces * kPieceBytes) {
+    for (int i = 0; i < kM; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
+    for (int64_t k = begin; k < end; k += kCompactCols, p += kPieces * kPieceBytes) {
+      if constexpr (kFirst) {
         const uint8_t* ahead = walk.Ahead(p, kAhead);
 #pragma GCC unroll 6
         for (int line = 0; line < 6; ++line) PrefetchFar(ahead + line * 64);
-        __m512i w[kPieces][kPairs];
-        Expand(table, p, &rare, w[0]);
-        Expand(table, p + kPieceBytes, &rare, w[1]);
+      }
+      __m512i w[kPieces][kPairs];
+      Expand(table, p, &rare, w[0]);
+      Expand(table, p + kPieceBytes, &rare, w[1]);
 #pragma GCC unroll 4
-        for (int pair = 0; pair < kPairs; ++pair) {
+      for (int pair = 0; pair < kPairs; ++pair) {
 #pragma GCC unroll 8
-          for (int i = 0; i < kM; ++i) {
-            const __m512i xv = BroadcastPair(x + i * d.ldx + k + 2 * pair);
-            acc[i][0] = DotPairs(acc[i][0], xv, w[0][pair]);
-            acc[i][1] = DotPairs(acc[i][1], xv, w[1][pair]);
-          }
+        for (int i = 0; i < kM; ++i) {
+          const __m512i xv = BroadcastPair(x + i * d.ldx + k + 2 * pair);
+          acc[i][0] = DotPairs(acc[i][0], xv, w[0][pair]);
+          acc[i][1] = DotPairs(acc[i][1], xv, w[1][pair]);
         }
       }
+    }
 #pragma GCC unroll 8
-      for (int i = 0; i < kM; ++i) {
+    for (int i = 0; i < kM; ++i) {
 #pragma GCC unroll 2
-        for (int piece = 0; piece < kPieces; ++piece) {
-          float* to = y + i * d.ldy + piece * kPieceRows;
-          _mm512_storeu_ps(to, begin == 0 ? acc[i][piece] : _mm512_add_ps(acc[i][piece], _mm512_loadu_ps(to)));
-        }
+      for (int piece = 0; piece < kPieces; ++piece) {
+        float* to = y + i * d.ldy + piece * kPieceRows;
+        _mm512_storeu_ps(to, begin == 0 ? acc[i][piece] : _mm512_add_ps(acc[i][piece], _mm512_loadu_ps(to)));
       }
     }
   }
 }
 
+template <bool kFirst>
+constexpr void (*kBlocks[kMostRows])(const Dot&, const uint8_t*, __m512i, const Walk&, const uint16_t*, float*) = {
+    Block<1, kFirst>, Block<2, kFirst>, Block<3, kFirst>, Block<4, kFirst>,
+    Block<5, kFirst>, Block<6, kFirst>, Block<7, kFirst>, Block<8, kFirst>};
+
 }  // namespace
 
 void DotCompact(const Dot& d) {
-  constexpr void (*kRowsOf[kMostRows])(const Dot&, int64_t) = {Rows<1>, Rows<2>, Rows<3>, Rows<4>,
-                                                               Rows<5>, Rows<6>, Rows<7>, Rows<8>};
-  for (int64_t m = 0; m < d.m; m += kMostRows) kRowsOf[(d.m - m < kMostRows ? d.m - m : kMostRows) - 1](d, m);
+  const auto* block = static_cast<const uint8_t*>(d.w);
+  const Walk walk = WalkTo(block + d.rows / kCompactRows * CompactBlock(d.k), d.next, d.w);
+  const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(d.high)));
+  const int64_t groups = (d.m + kMostRows - 1) / kMostRows, group = (d.m + groups - 1) / groups;
+  for (int64_t n = 0; n < d.rows; n += kCompactRows, block += CompactBlock(d.k)) {
+    for (int64_t m = 0; m < d.m; m += group) {
+      const int64_t rows = d.m - m < group ? d.m - m : group;
+      const auto* x = static_cast<const uint16_t*>(d.x) + m * d.ldx;
+      (m == 0 ? kBlocks<true> : kBlocks<false>)[rows - 1](d, block, table, walk, x, d.y + m * d.ldy + n);
+    }
+  }
 }
 
 }  // namespace fathom::kernels

@@ -131,9 +131,9 @@ void ExpandCompact(const CompactMatrix& matrix, uint16_t* out) {
   }
 }
 
-bool UsesCompact(Isa isa, Compute compute) {
+int64_t CompactRowsOfX(Isa isa, Compute compute, bool fixed_form) {
   const Tiles* tiles = TilesOf(isa);
-  return tiles && tiles->dot_compact && ArithmeticOf(compute, DType::kBF16) == Arithmetic::kRounded;
+  return tiles && ArithmeticOf(compute, DType::kBF16) == Arithmetic::kRounded ? CompactTo(*tiles, fixed_form) : 0;
 }
 
 }  // namespace fathom::kernels

@@ -84,7 +84,7 @@ class CompactProduct : public testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
     if (!MachineHas(GetParam())) GTEST_SKIP() << "no " << Name(GetParam());
-    ASSERT_TRUE(UsesCompact(GetParam(), Compute::kBf16));
+    ASSERT_GE(CompactRowsOfX(GetParam(), Compute::kBf16), 8);
   }
   std::vector<float> Product(Isa isa, const Weight& w, const std::vector<float>& x, int64_t m, bool fixed = false) {
     Context ctx{pool_, isa, {}};
@@ -117,7 +117,7 @@ TEST_P(CompactProduct, IsThatOfTheMatrix) {
     Weight w = m.weight();
     w.data = zeros.data();
     w.compact = &m.compact;
-    for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 24}) {
+    for (int64_t n = 1; n <= CompactRowsOfX(GetParam(), Compute::kBf16); ++n) {
       const std::vector<float> x = Rows(n, cols);
       const std::vector<float> expected = Product(Isa::kReference, m.weight(), x, n), y = Product(GetParam(), w, x, n);
       for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 2e-5) << rows << "x" << cols << " " << n;
@@ -148,7 +148,7 @@ TEST_P(CompactProduct, OnlyFewRowsReadIt) {
   Weight w = m.weight();
   w.data = zeros.data();
   w.compact = &m.compact;
-  for (int64_t n : {25, 40, 200}) {
+  for (int64_t n : {CompactRowsOfX(GetParam(), Compute::kBf16) + 1, int64_t{40}, int64_t{200}}) {
     for (float y : Product(GetParam(), w, Rows(n, m.cols), n)) ASSERT_EQ(y, 0) << n;
   }
 }
@@ -163,6 +163,24 @@ TEST_P(CompactProduct, FixedForm) {
   for (int64_t n : {1, 4, 7, 8, 9, 24, 30}) {
     const std::vector<float> x = Rows(n, m.cols);
     EXPECT_EQ(Product(GetParam(), w, x, n, true), Product(GetParam(), m.weight(), x, n, true)) << n;
+  }
+}
+
+// Some blocks of rows, as a head has of kv_b_proj.
+TEST_P(CompactProduct, SomeRows) {
+  Matrix m = Random(320, 256);
+  m.Make();
+  ASSERT_TRUE(m.made);
+  Weight w = m.weight();
+  w.compact = &m.compact;
+  const std::vector<float> x = Rows(3, m.cols), all = Product(GetParam(), w, x, 3);
+  const Weight part = w.Rows(96, 128);
+  EXPECT_EQ(part.compact, &m.compact);
+  EXPECT_EQ(w.Rows(96, 100).compact, nullptr);
+  EXPECT_EQ(w.Rows(100, 32).compact, nullptr);
+  const std::vector<float> some = Product(GetParam(), part, x, 3);
+  for (int64_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(std::equal(some.begin() + i * 128, some.begin() + (i + 1) * 128, all.begin() + i * m.rows + 96)) << i;
   }
 }
 

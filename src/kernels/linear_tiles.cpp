@@ -76,13 +76,6 @@ void CheckJob(const LinearJob& job) {
   FATHOM_CHECK(job.ldx >= job.w.cols && job.ldy >= job.w.rows);
 }
 
-// Rows of x for which compact matrices are read. Where there are no quads, tiles take more than dot does. Compact sums
-// are those of the fixed form where it has streams.
-int64_t CompactTo(const Tiles& tiles, bool fixed_form) {
-  if (!tiles.dot_compact || (fixed_form && !tiles.stream_bf16)) return 0;
-  return tiles.quads_bf16 ? kCompactTo : kDotRows;
-}
-
 LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
   LinearInput in;
   in.x = job.x;
@@ -217,7 +210,7 @@ const Plan& PlanOf(std::span<const Plan> plans, int64_t task) {
 // Where rows of W from `row` on are read.
 const void* PlaceOf(const Plan& plan, int64_t row) {
   if (!plan.compact) return plan.job->w.RowData(row);
-  return plan.compact->blocks + row / kCompactRows * CompactBlock(plan.compact->cols);
+  return plan.compact->blocks + (plan.job->w.row0 + row) / kCompactRows * CompactBlock(plan.compact->cols);
 }
 
 // Where W of a task begins; null for none of `tasks`.
@@ -481,6 +474,11 @@ void ConvertInputs(const Tiles& tiles, Context& ctx, std::span<const LinearInput
 }
 
 }  // namespace
+
+int64_t CompactTo(const Tiles& tiles, bool fixed_form) {
+  if (!tiles.dot_compact || (fixed_form && !tiles.stream_bf16)) return 0;
+  return tiles.quads_bf16 ? kCompactTo : kDotRows;
+}
 
 void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearArgs& args) {
   RunBlocks(tiles, ctx, scratch, {static_cast<int64_t>(args.jobs.size()), BlocksJob, &args});

@@ -22,7 +22,7 @@ Weight Weight::Rows(int64_t begin, int64_t count) const {
   part.data = data ? RowData(begin) : nullptr;  // null while memory is planned
   part.rows = count;
   part.row0 = row0 + begin;
-  part.compact = nullptr;
+  if (part.row0 % kCompactRows != 0 || count % kCompactRows != 0) part.compact = nullptr;
   return part;
 }
 

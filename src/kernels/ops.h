@@ -57,8 +57,8 @@ int64_t CompactBytes(int64_t rows, int64_t cols);
 bool MakeCompact(const Weight& w, uint8_t* memory, CompactMatrix* to);
 // Back to BF16.
 void ExpandCompact(const CompactMatrix& matrix, uint16_t* out);
-// Whether Linear reads it there, in which arithmetic.
-bool UsesCompact(Isa isa, Compute compute);
+// Rows of x up to which Linear reads it, and not the matrix itself; 0: never.
+int64_t CompactRowsOfX(Isa isa, Compute compute, bool fixed_form = false);
 
 // A weight matrix where it lies, or some of its rows.
 struct Weight {
@@ -69,14 +69,15 @@ struct Weight {
   // F8_E4M3: weight_scale_inv (ceil(N/128), ceil(K/128)) of the whole matrix; `row0` = index of our first row in it.
   const float* scale = nullptr;
   int64_t row0 = 0;
-  bool ue8m0 = false;                      // activations' scales are powers of two too (scale_fmt: ue8m0)
-  const CompactMatrix* compact = nullptr;  // the same values, which products of few rows read instead; or null
+  bool ue8m0 = false;  // activations' scales are powers of two too (scale_fmt: ue8m0)
+  // Of the whole matrix, which products of few rows read instead; or null. Rows that are no blocks of it have none.
+  const CompactMatrix* compact = nullptr;
 
   int64_t scale_cols() const { return (cols + kFp8Block - 1) / kFp8Block; }
   float ScaleAt(int64_t row, int64_t col) const {
     return scale[(row0 + row) / kFp8Block * scale_cols() + col / kFp8Block];
   }
-  Weight Rows(int64_t begin, int64_t count) const;  // the same weight's rows [begin, begin + count), without `compact`
+  Weight Rows(int64_t begin, int64_t count) const;  // the same weight's rows [begin, begin + count)
   const std::byte* RowData(int64_t row) const {
     return static_cast<const std::byte*>(data) + row * cols * SizeOf(dtype);
   }

@@ -23,10 +23,14 @@ class CompactWeights {
   CompactWeights(const CompactWeights&) = delete;
   CompactWeights& operator=(const CompactWeights&) = delete;
 
-  const ModelParams& params() const { return params_; }  // the same, with Weight::compact
+  // The same, with Weight::compact and AttentionParams::turned_keys.
+  const ModelParams& params() const { return params_; }
   const Buffer& storage() const { return storage_; }
 
  private:
+  static bool TurnKeys(const ModelConfig& config, const AttentionParams& params, uint8_t* memory,
+                       kernels::CompactMatrix* to);
+
   ModelParams params_;
   Buffer storage_;
   std::vector<kernels::CompactMatrix> matrices_;

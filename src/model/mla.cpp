@@ -70,6 +70,25 @@ void FullForm(const Env& env, const ModelConfig& c, const AttentionParams& p, co
   }
 }
 
+// q_latent (n, H, r + dr), its first r values = q_rows (n, H, dn + dr), their first dn, times the head's keys.
+void AbsorbQueries(const Env& env, const AttentionParams& p, const Shapes& s, int64_t n, const float* q_rows,
+                   float* q_latent) {
+  const int64_t width = s.r + s.dr, dq = s.dn + s.dr;
+  const bool few = p.turned_keys && n <= kernels::CompactRowsOfX(env.ctx.isa, env.compute, env.fixed_form);
+  std::vector<kernels::LinearTransposedJob> absorb;
+  std::vector<kernels::LinearJob> turned;
+  for (int64_t h = 0; h < s.h; ++h) {
+    float* y = q_latent + h * width;
+    const float* x = q_rows + h * dq;
+    absorb.push_back({.y = y, .ldy = s.h * width, .x = x, .ldx = s.h * dq, .m = n, .w = KeyRows(p.kv_b_proj, s, h)});
+    if (!p.turned_keys) continue;
+    turned.push_back({.y = y, .ldy = s.h * width, .x = x, .ldx = s.h * dq, .m = n, .w = {}});
+    turned.back().w = {.dtype = DType::kBF16, .rows = s.r, .cols = s.dn, .compact = p.turned_keys + h};
+  }
+  if (few || (env.planning() && p.turned_keys)) env.Linear(turned);
+  if (!few || env.planning()) kernels::LinearTransposed(env.ctx, env.arena, absorb, env.compute);
+}
+
 // The slices of one token or few: rows[i] of q and out, each with its own cache and length.
 void AbsorbedForm(const Env& env, const ModelConfig& c, const AttentionParams& p, std::span<const int64_t> rows,
                   std::span<const kernels::LatentCache> caches, std::span<const int64_t> lengths, const float* q,
@@ -88,16 +107,7 @@ void AbsorbedForm(const Env& env, const ModelConfig& c, const AttentionParams& p
       for (int64_t h = 0; h < s.h; ++h) std::copy_n(from + h * dq + s.dn, s.dr, q_latent + (i * s.h + h) * width + s.r);
     });
   }
-  std::vector<kernels::LinearTransposedJob> absorb(static_cast<size_t>(s.h));
-  for (int64_t h = 0; h < s.h; ++h) {
-    absorb[static_cast<size_t>(h)] = {.y = q_latent + h * width,
-                                      .ldy = s.h * width,
-                                      .x = q_rows + h * dq,
-                                      .ldx = s.h * dq,
-                                      .m = n,
-                                      .w = KeyRows(p.kv_b_proj, s, h)};
-  }
-  kernels::LinearTransposed(env.ctx, env.arena, absorb, env.compute);
+  AbsorbQueries(env, p, s, n, q_rows, q_latent);
   kernels::LatentAttention(env.ctx, env.arena,
                            {.out = out_latent,
                             .q = q_latent,

@@ -27,7 +27,9 @@ struct AttentionParams {
   Weight kv_a_proj_with_mqa;       // (r + dr, d)
   Weight kv_a_layernorm;           // (r,)
   Weight kv_b_proj;                // (H * (dn + dv), r)
-  Weight o_proj;                   // (d, H * dv)
+  // Of CompactWeights: kv_b_proj's key rows of each head turned, (r, dn), for absorbed queries; (H,) or null.
+  const kernels::CompactMatrix* turned_keys = nullptr;
+  Weight o_proj;  // (d, H * dv)
 };
 
 struct MoeParams {

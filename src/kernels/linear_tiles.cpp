@@ -35,7 +35,7 @@ constexpr int64_t kDotRows = 8;
 constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
 // Where the primitives have that form.
 constexpr int64_t kQuadsFrom = 9, kQuadsTo = 127, kQuadsFromCodes = 5, kQuadsToCodes = 63;
-constexpr int64_t kCompactTo = 24;
+constexpr int64_t kCompactTo = 32;
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
 constexpr int64_t kBlockRows = 128, kLeastBlockRows = 16;                 // packed form: rows of W in a task

@@ -35,8 +35,8 @@ bool HasAvx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 bool HasAvx512Bf16() {
-  return HasAvx512() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni") &&
-         CpuidBit(7, 1, 0, 5);
+  return HasAvx512() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+         __builtin_cpu_supports("avx512vnni") && CpuidBit(7, 1, 0, 5);
 }
 bool HasAmx() {
   constexpr int kEdx = 3;

@@ -12,8 +12,8 @@
 
 namespace fathom::io {
 
-// Keeps memory where it is: the system may not take its pages. Throws Error, about `what`, where it does not let so much
-// be locked.
+// Keeps memory where it is: the system may not take its pages. Throws Error, about `what`, where it does not let so
+// much be locked.
 void LockMemory(const void* data, int64_t bytes, const std::string& what);
 
 // A whole file mapped read-only. Opening reads nothing of it. The mapping begins at a page's boundary. A file that

@@ -45,14 +45,16 @@ int64_t MemoryFor(const ServeFlags& f) {
   return available < 0 ? f.memory_share : std::min(available, f.memory_share);
 }
 
-// Bytes of compact weights; 0 where there will be none: a quarter of the memory is to be left beside them, and models
-// that lie in the processor's caches gain nothing.
-int64_t PlanCompactWeights(const ServeFlags& f, const checkpoint::Checkpoint& model, Isa isa, model::Compute compute) {
+// Bytes of compact weights; 0 where there will be none: a quarter of the memory is to be left beside them and the cache
+// that was asked for, and models that lie in the processor's caches gain nothing.
+int64_t PlanCompactWeights(const ServeFlags& f, const checkpoint::Checkpoint& model, Isa isa, model::Compute compute,
+                           DType cache_dtype, int64_t layers) {
   constexpr int64_t kLeastBytes = int64_t{256} << 20;
   if (f.no_compact_weights) return 0;
   const int64_t bytes = model::CompactWeights::Bytes(isa, compute, model.config(), model.params());
+  const int64_t cache = f.cache_tokens * engine::LatentLayout::Of(model.config(), layers, cache_dtype).token_bytes();
   const int64_t memory = MemoryFor(f);
-  return bytes >= kLeastBytes && WeightBytes(model) + bytes <= memory - memory / 4 ? bytes : 0;
+  return bytes >= kLeastBytes && WeightBytes(model) + bytes + cache <= memory - memory / 4 ? bytes : 0;
 }
 
 // How many positions the cache holds. By default: what the sequences that run together can use at most, in half of the
@@ -129,8 +131,8 @@ int64_t ServedCheckpoint::EstimateBytes(const ServeFlags& f) {
   const checkpoint::Checkpoint checkpoint = checkpoint::Open(f.model.model, {.config_path = f.model.config});
   const model::Compute compute = ChooseCompute(f.model.compute, checkpoint.config());
   const DType dtype = CacheType(f.cache_dtype, compute);
-  const int64_t compact = PlanCompactWeights(f, checkpoint, ChooseIsa(f.model.force_isa), compute);
   const int64_t layers = CacheLayers(f, checkpoint.config());
+  const int64_t compact = PlanCompactWeights(f, checkpoint, ChooseIsa(f.model.force_isa), compute, dtype, layers);
   const int64_t head =
       f.no_greedy_head ? 0 : kernels::CodedBytes(checkpoint.config().vocab_size, checkpoint.config().hidden_size);
   return WeightBytes(checkpoint) + compact + PlanCache(f, checkpoint, compact, dtype, layers).bytes + head;
@@ -190,8 +192,10 @@ void ServedCheckpoint::MakeCompactWeights() {
 void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
   const int64_t drafts = DraftsOf(f_, model_.config());
   const DType dtype = CacheType(f_.cache_dtype, model_.compute());
-  const int64_t compact = PlanCompactWeights(f_, model_.checkpoint(), model_.ctx().isa, model_.compute());
-  const CacheSize size = PlanCache(f_, model_.checkpoint(), compact, dtype, CacheLayers(f_, model_.config()));
+  const int64_t layers = CacheLayers(f_, model_.config());
+  const int64_t compact =
+      PlanCompactWeights(f_, model_.checkpoint(), model_.ctx().isa, model_.compute(), dtype, layers);
+  const CacheSize size = PlanCache(f_, model_.checkpoint(), compact, dtype, layers);
   LoadWeights(size.bytes + compact);
   if (compact > 0) MakeCompactWeights();
   model_.BuildTransformer(size.ctx_size);

@@ -18,10 +18,6 @@ void LockMemory(const void* data, int64_t bytes, const std::string& what);
 
 // A whole file mapped read-only. Opening reads nothing of it. The mapping begins at a page's boundary. A file that
 // another process truncates while it is mapped ends this process (SIGBUS), as with every mapping.
-// Keeps memory where it is: the system may not take its pages. Throws Error, about `what`, where it does not let so
-// much be locked.
-void LockMemory(const void* data, int64_t bytes, const std::string& what);
-
 class MappedFile {
  public:
   static Result<MappedFile> Open(const std::string& path);

@@ -4,12 +4,10 @@
 //   compact  the same for a compact matrix (ops.h), sums in lanes that are rows of W.
 //   quads    more: the same with x in quads of rows (tiles.h), which need fewer loads a product.
 //   packed   otherwise: x is packed into panels of 16 rows, W is multiplied where it lies (A operand, rows contiguous
-//   in
-//            k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
+//            in k) or, where its type is not the unit's, widened into a block in the second cache just before use. C^T
 //            blocks (128 rows of W) x (up to 192 rows of x) are turned round when they are complete.
 //   blocks   m large: W is packed and y written where it lies (linear_blocks.h). That costs more for each value of W
-//   and
-//            less for each of x and y.
+//            and less for each of x and y.
 //
 // In all but the last a task is a block of rows of one job's W (and of panels). Blocks are cut at multiples of a
 // power of two of the whole matrix's rows, so that a block never crosses a row of FP8 scales. Every output element

@@ -21,6 +21,11 @@ struct Matrix {
   bool made = false;
 
   Weight weight() const { return {.data = bits.data(), .dtype = DType::kBF16, .rows = rows, .cols = cols}; }
+  Weight with_compact() const {
+    Weight w = weight();
+    w.compact = &compact;
+    return w;
+  }
   void Make() {
     memory = Buffer(CompactBytes(rows, cols) + 64);
     auto* bytes = memory.data<uint8_t>();
@@ -39,6 +44,12 @@ Matrix Random(int64_t rows, int64_t cols, int64_t every = 1000) {
     const double small = every > 0 && i % static_cast<size_t>(every) == 5 ? 1e-9 : 1;
     m.bits[i] = F32ToBf16(static_cast<float>(0.02 * rng.NextNormal() * small));
   }
+  return m;
+}
+
+Matrix Made(Matrix m) {
+  m.Make();
+  EXPECT_TRUE(m.made);
   return m;
 }
 
@@ -109,14 +120,11 @@ class CompactProduct : public testing::TestWithParam<Isa> {
 TEST_P(CompactProduct, IsThatOfTheMatrix) {
   for (const auto& [rows, cols] :
        {std::pair<int64_t, int64_t>{32, 520}, {96, 256}, {1056, 136}, {544, 1024}, {64, 2056}}) {
-    Matrix m = Random(rows, cols);
-    m.Make();
-    ASSERT_TRUE(m.made);
+    const Matrix m = Made(Random(rows, cols));
     // What must not be read: the matrix itself.
     const std::vector<uint16_t> zeros(m.bits.size());
-    Weight w = m.weight();
+    Weight w = m.with_compact();
     w.data = zeros.data();
-    w.compact = &m.compact;
     for (int64_t n = 1; n <= CompactRowsOfX(GetParam(), Compute::kBf16); ++n) {
       const std::vector<float> x = Rows(n, cols);
       const std::vector<float> expected = Product(Isa::kReference, m.weight(), x, n), y = Product(GetParam(), w, x, n);
@@ -127,11 +135,8 @@ TEST_P(CompactProduct, IsThatOfTheMatrix) {
 
 // The order of a sum depends neither on the rows of x nor on those of w.
 TEST_P(CompactProduct, RowsAreIndependent) {
-  Matrix m = Random(544, 1024);
-  m.Make();
-  ASSERT_TRUE(m.made);
-  Weight w = m.weight();
-  w.compact = &m.compact;
+  const Matrix m = Made(Random(544, 1024));
+  const Weight w = m.with_compact();
   const std::vector<float> x = Rows(8, m.cols), all = Product(GetParam(), w, x, 8);
   for (int64_t i = 0; i < 8; ++i) {
     const std::vector<float> one = Product(GetParam(), w, {x.begin() + i * m.cols, x.begin() + (i + 1) * m.cols}, 1);
@@ -141,13 +146,10 @@ TEST_P(CompactProduct, RowsAreIndependent) {
 
 // More rows read the matrix itself.
 TEST_P(CompactProduct, OnlyFewRowsReadIt) {
-  Matrix m = Random(64, 256);
-  m.Make();
-  ASSERT_TRUE(m.made);
+  const Matrix m = Made(Random(64, 256));
   const std::vector<uint16_t> zeros(m.bits.size());
-  Weight w = m.weight();
+  Weight w = m.with_compact();
   w.data = zeros.data();
-  w.compact = &m.compact;
   for (int64_t n : {CompactRowsOfX(GetParam(), Compute::kBf16) + 1, int64_t{40}, int64_t{200}}) {
     for (float y : Product(GetParam(), w, Rows(n, m.cols), n)) ASSERT_EQ(y, 0) << n;
   }
@@ -155,11 +157,8 @@ TEST_P(CompactProduct, OnlyFewRowsReadIt) {
 
 // The form whose bits do not depend on the number of rows has the same ones from a compact matrix.
 TEST_P(CompactProduct, FixedForm) {
-  Matrix m = Random(544, 1032);
-  m.Make();
-  ASSERT_TRUE(m.made);
-  Weight w = m.weight();
-  w.compact = &m.compact;
+  const Matrix m = Made(Random(544, 1032));
+  const Weight w = m.with_compact();
   for (int64_t n : {1, 4, 7, 8, 9, 24, 30}) {
     const std::vector<float> x = Rows(n, m.cols);
     EXPECT_EQ(Product(GetParam(), w, x, n, true), Product(GetParam(), m.weight(), x, n, true)) << n;
@@ -168,11 +167,8 @@ TEST_P(CompactProduct, FixedForm) {
 
 // Some blocks of rows, as a head has of kv_b_proj.
 TEST_P(CompactProduct, SomeRows) {
-  Matrix m = Random(320, 256);
-  m.Make();
-  ASSERT_TRUE(m.made);
-  Weight w = m.weight();
-  w.compact = &m.compact;
+  const Matrix m = Made(Random(320, 256));
+  const Weight w = m.with_compact();
   const std::vector<float> x = Rows(3, m.cols), all = Product(GetParam(), w, x, 3);
   const Weight part = w.Rows(96, 128);
   EXPECT_EQ(part.compact, &m.compact);
@@ -191,8 +187,7 @@ TEST_P(CompactProduct, NotFinite) {
   m.bits[5 * 512 + 300] = 0x7f80;
   m.Make();
   ASSERT_TRUE(m.made);
-  Weight w = m.weight();
-  w.compact = &m.compact;
+  const Weight w = m.with_compact();
   const std::vector<float> x(512, 1.0f), y = Product(GetParam(), w, x, 1);
   for (size_t i = 0; i < y.size(); ++i) {
     EXPECT_EQ(std::isnan(y[i]), i == 2) << i;

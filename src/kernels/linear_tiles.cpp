@@ -74,6 +74,11 @@ void CheckJob(const LinearJob& job) {
   FATHOM_CHECK(job.ldx >= job.w.cols && job.ldy >= job.w.rows);
 }
 
+// What is read instead of the job's W, or null. `bf16`: of its input.
+const CompactMatrix* CompactOf(const Tiles& tiles, const LinearArgs& args, const LinearJob& job, bool bf16) {
+  return bf16 && job.m <= CompactTo(tiles, args.fixed_form) ? job.w.compact : nullptr;
+}
+
 LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
   LinearInput in;
   in.x = job.x;
@@ -86,7 +91,7 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   if (args.compute == Compute::kFp8) in.floor = kFp8TrainingFloor;
   in.bf16 = tiles.mul_bf16 && in.arithmetic != Arithmetic::kPlain;
   const bool codes = in.bf16 && job.w.dtype == DType::kF8E4M3;
-  if (job.w.compact && in.bf16 && job.m <= CompactTo(tiles, args.fixed_form)) return in;
+  if (CompactOf(tiles, args, job, in.bf16)) return in;
   const bool quads = in.bf16 && (codes ? tiles.quads_e4m3 : tiles.quads_bf16) && !args.fixed_form;
   if (quads && job.m >= (codes ? kQuadsFromCodes : kQuadsFrom) && job.m <= (codes ? kQuadsToCodes : kQuadsTo)) {
     in.layout = InputLayout::kQuads;
@@ -512,7 +517,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
     plan.job = &job;
     plan.input = same;
-    if (in.bf16 && in.m <= CompactTo(tiles, args.fixed_form)) plan.compact = job.w.compact;
+    plan.compact = CompactOf(tiles, args, job, in.bf16);
     Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;

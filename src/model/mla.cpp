@@ -75,18 +75,23 @@ void AbsorbQueries(const Env& env, const AttentionParams& p, const Shapes& s, in
                    float* q_latent) {
   const int64_t width = s.r + s.dr, dq = s.dn + s.dr;
   const bool few = p.turned_keys && n <= kernels::CompactRowsOfX(env.ctx.isa, env.compute, env.fixed_form);
-  std::vector<kernels::LinearTransposedJob> absorb;
-  std::vector<kernels::LinearJob> turned;
-  for (int64_t h = 0; h < s.h; ++h) {
-    float* y = q_latent + h * width;
-    const float* x = q_rows + h * dq;
-    absorb.push_back({.y = y, .ldy = s.h * width, .x = x, .ldx = s.h * dq, .m = n, .w = KeyRows(p.kv_b_proj, s, h)});
-    if (!p.turned_keys) continue;
-    turned.push_back({.y = y, .ldy = s.h * width, .x = x, .ldx = s.h * dq, .m = n, .w = {}});
-    turned.back().w = {.dtype = DType::kBF16, .rows = s.r, .cols = s.dn, .compact = p.turned_keys + h};
+  if (few || (env.planning() && p.turned_keys)) {
+    std::vector<kernels::LinearJob> jobs;
+    for (int64_t h = 0; h < s.h; ++h) {
+      const Weight keys{.dtype = DType::kBF16, .rows = s.r, .cols = s.dn, .compact = p.turned_keys + h};
+      jobs.push_back(
+          {.y = q_latent + h * width, .ldy = s.h * width, .x = q_rows + h * dq, .ldx = s.h * dq, .m = n, .w = keys});
+    }
+    env.Linear(jobs);
+    if (!env.planning()) return;
   }
-  if (few || (env.planning() && p.turned_keys)) env.Linear(turned);
-  if (!few || env.planning()) kernels::LinearTransposed(env.ctx, env.arena, absorb, env.compute);
+  std::vector<kernels::LinearTransposedJob> jobs;
+  for (int64_t h = 0; h < s.h; ++h) {
+    const Weight keys = KeyRows(p.kv_b_proj, s, h);
+    jobs.push_back(
+        {.y = q_latent + h * width, .ldy = s.h * width, .x = q_rows + h * dq, .ldx = s.h * dq, .m = n, .w = keys});
+  }
+  kernels::LinearTransposed(env.ctx, env.arena, jobs, env.compute);
 }
 
 // The slices of one token or few: rows[i] of q and out, each with its own cache and length.

@@ -45,25 +45,32 @@ int64_t MemoryFor(const ServeFlags& f) {
   return available < 0 ? f.memory_share : std::min(available, f.memory_share);
 }
 
+int64_t DraftsOf(const ServeFlags& f, const model::ModelConfig& config) {
+  return f.drafts >= 0 ? f.drafts : config.num_nextn_predict_layers > 0 ? 1 : 0;
+}
+
 // Bytes of compact weights; 0 where there will be none: a quarter of the memory is to be left beside them and the cache
 // that was asked for, and models that lie in the processor's caches gain nothing.
 int64_t PlanCompactWeights(const ServeFlags& f, const checkpoint::Checkpoint& model, Isa isa, model::Compute compute,
-                           DType cache_dtype, int64_t layers) {
+                           int64_t token_bytes) {
   constexpr int64_t kLeastBytes = int64_t{256} << 20;
   if (f.no_compact_weights) return 0;
   const int64_t bytes = model::CompactWeights::Bytes(isa, compute, model.config(), model.params());
-  const int64_t cache = f.cache_tokens * engine::LatentLayout::Of(model.config(), layers, cache_dtype).token_bytes();
-  const int64_t memory = MemoryFor(f);
-  return bytes >= kLeastBytes && WeightBytes(model) + bytes + cache <= memory - memory / 4 ? bytes : 0;
+  const int64_t memory = MemoryFor(f), others = WeightBytes(model) + f.cache_tokens * token_bytes;
+  return bytes >= kLeastBytes && others + bytes <= memory - memory / 4 ? bytes : 0;
 }
 
-// How many positions the cache holds. By default: what the sequences that run together can use at most, in half of the
-// memory that is free beside the weights (the other half is for working memory and for everybody else).
-struct CacheSize {
-  int64_t ctx_size, tokens, bytes;
+// Compact weights, and how many positions the cache holds. By default: what the sequences that run together can use at
+// most, in half of the memory that is free beside the weights (the other half is for working memory and for everybody
+// else).
+struct ServedMemory {
+  DType cache_dtype;
+  int64_t compact_bytes, ctx_size, tokens, cache_bytes;
 };
-CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, int64_t compact_bytes, DType dtype,
-                    int64_t layers) {
+ServedMemory PlanMemory(const ServeFlags& f, const checkpoint::Checkpoint& model, Isa isa, model::Compute compute) {
+  // The MTP module has a layer of the cache where it drafts.
+  const int64_t layers = model.config().num_hidden_layers + (DraftsOf(f, model.config()) > 0 ? 1 : 0);
+  const DType dtype = CacheType(f.cache_dtype, compute);
   const int64_t token_bytes = engine::LatentLayout::Of(model.config(), layers, dtype).token_bytes();
   const int64_t limit = model.config().max_position_embeddings;
   if (f.ctx_size > limit) {
@@ -71,24 +78,29 @@ CacheSize PlanCache(const ServeFlags& f, const checkpoint::Checkpoint& model, in
                 fmt::format("at most {} (max_position_embeddings)", limit));
   }
   constexpr int64_t kUnit = engine::kBlockTokens;
-  CacheSize size{.ctx_size = f.ctx_size > 0 ? f.ctx_size : limit, .tokens = f.cache_tokens, .bytes = 0};
-  if (size.tokens > 0) {
-    if (f.ctx_size == 0) size.ctx_size = std::min(size.ctx_size, size.tokens);
-    if (size.tokens < size.ctx_size) {
-      throw Error("--cache-tokens is less than --ctx-size", fmt::format("{}", size.tokens),
-                  fmt::format("at least {}", size.ctx_size), "one sequence must fit");
+  ServedMemory plan{.cache_dtype = dtype,
+                    .compact_bytes = PlanCompactWeights(f, model, isa, compute, token_bytes),
+                    .ctx_size = f.ctx_size > 0 ? f.ctx_size : limit,
+                    .tokens = f.cache_tokens,
+                    .cache_bytes = 0};
+  if (plan.tokens > 0) {
+    if (f.ctx_size == 0) plan.ctx_size = std::min(plan.ctx_size, plan.tokens);
+    if (plan.tokens < plan.ctx_size) {
+      throw Error("--cache-tokens is less than --ctx-size", fmt::format("{}", plan.tokens),
+                  fmt::format("at least {}", plan.ctx_size), "one sequence must fit");
     }
   } else {
     const int64_t memory = MemoryFor(f);
-    const int64_t spare = memory < 0 ? 0 : std::max<int64_t>(memory - WeightBytes(model) - compact_bytes, 0) / 2;
+    const int64_t taken = WeightBytes(model) + plan.compact_bytes;
+    const int64_t spare = memory < 0 ? 0 : std::max<int64_t>(memory - taken, 0) / 2;
     const int64_t fits = spare / token_bytes / kUnit * kUnit;
     if (f.ctx_size == 0)
-      size.ctx_size = std::min(size.ctx_size, std::max<int64_t>(fits, std::min<int64_t>(limit, 4096)));
-    size.tokens = std::clamp(fits, size.ctx_size, engine::BlocksFor(size.ctx_size) * kUnit * f.max_running);
+      plan.ctx_size = std::min(plan.ctx_size, std::max<int64_t>(fits, std::min<int64_t>(limit, 4096)));
+    plan.tokens = std::clamp(fits, plan.ctx_size, engine::BlocksFor(plan.ctx_size) * kUnit * f.max_running);
   }
-  size.tokens = engine::BlocksFor(size.tokens) * kUnit;
-  size.bytes = size.tokens * token_bytes;
-  return size;
+  plan.tokens = engine::BlocksFor(plan.tokens) * kUnit;
+  plan.cache_bytes = plan.tokens * token_bytes;
+  return plan;
 }
 
 server::ServedModel Describe(const ServeFlags& f, const LoadedModel& model) {
@@ -111,15 +123,6 @@ server::ServedModel Describe(const ServeFlags& f, const LoadedModel& model) {
   return served;
 }
 
-int64_t DraftsOf(const ServeFlags& f, const model::ModelConfig& config) {
-  return f.drafts >= 0 ? f.drafts : config.num_nextn_predict_layers > 0 ? 1 : 0;
-}
-
-// Layers of the cache: the MTP module's is there where it drafts.
-int64_t CacheLayers(const ServeFlags& f, const model::ModelConfig& config) {
-  return config.num_hidden_layers + (DraftsOf(f, config) > 0 ? 1 : 0);
-}
-
 }  // namespace
 
 std::string NameOfModel(const std::string& directory) {
@@ -129,13 +132,11 @@ std::string NameOfModel(const std::string& directory) {
 
 int64_t ServedCheckpoint::EstimateBytes(const ServeFlags& f) {
   const checkpoint::Checkpoint checkpoint = checkpoint::Open(f.model.model, {.config_path = f.model.config});
-  const model::Compute compute = ChooseCompute(f.model.compute, checkpoint.config());
-  const DType dtype = CacheType(f.cache_dtype, compute);
-  const int64_t layers = CacheLayers(f, checkpoint.config());
-  const int64_t compact = PlanCompactWeights(f, checkpoint, ChooseIsa(f.model.force_isa), compute, dtype, layers);
+  const ServedMemory plan =
+      PlanMemory(f, checkpoint, ChooseIsa(f.model.force_isa), ChooseCompute(f.model.compute, checkpoint.config()));
   const int64_t head =
       f.no_greedy_head ? 0 : kernels::CodedBytes(checkpoint.config().vocab_size, checkpoint.config().hidden_size);
-  return WeightBytes(checkpoint) + compact + PlanCache(f, checkpoint, compact, dtype, layers).bytes + head;
+  return WeightBytes(checkpoint) + plan.compact_bytes + plan.cache_bytes + head;
 }
 
 int64_t ServedCheckpoint::bytes() const {
@@ -191,22 +192,18 @@ void ServedCheckpoint::MakeCompactWeights() {
 
 void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
   const int64_t drafts = DraftsOf(f_, model_.config());
-  const DType dtype = CacheType(f_.cache_dtype, model_.compute());
-  const int64_t layers = CacheLayers(f_, model_.config());
-  const int64_t compact =
-      PlanCompactWeights(f_, model_.checkpoint(), model_.ctx().isa, model_.compute(), dtype, layers);
-  const CacheSize size = PlanCache(f_, model_.checkpoint(), compact, dtype, layers);
-  LoadWeights(size.bytes + compact);
-  if (compact > 0) MakeCompactWeights();
-  model_.BuildTransformer(size.ctx_size);
+  const ServedMemory plan = PlanMemory(f_, model_.checkpoint(), model_.ctx().isa, model_.compute());
+  LoadWeights(plan.cache_bytes + plan.compact_bytes);
+  if (plan.compact_bytes > 0) MakeCompactWeights();
+  model_.BuildTransformer(plan.ctx_size);
   // Another build may compute other bits.
   std::string identity;
   if (store) identity = checkpoint::WeightsFingerprint(model_.checkpoint(), model_.ctx().pool) + " " + BuildCommit();
   engine_.emplace(model_.ctx(), model_.transformer(),
                   engine::EngineOptions{.compute = model_.compute(),
-                                        .cache_dtype = dtype,
-                                        .max_context = size.ctx_size,
-                                        .cache_tokens = size.tokens,
+                                        .cache_dtype = plan.cache_dtype,
+                                        .max_context = plan.ctx_size,
+                                        .cache_tokens = plan.tokens,
                                         .max_running = f_.max_running,
                                         .step_tokens = f_.step_tokens,
                                         .prompt_tokens = f_.prompt_tokens,
@@ -219,7 +216,7 @@ void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
                                         .block_store = store,
                                         .model_identity = identity,
                                         .tell_within = net::WriteTogether});
-  served_.max_context = size.ctx_size;
+  served_.max_context = plan.ctx_size;
   engine_->PrepareGreedyHead();
   if (drafts > 0) engine_->Calibrate();
 }

@@ -218,6 +218,7 @@ void ServedCheckpoint::MakeEngine(cache::BlockStore* store) {
                                         .tell_within = net::WriteTogether});
   served_.max_context = plan.ctx_size;
   engine_->PrepareGreedyHead();
+  engine_->ProvideMemory();
   if (drafts > 0) engine_->Calibrate();
 }
 

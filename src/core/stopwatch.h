@@ -7,7 +7,8 @@ namespace fathom {
 
 class Stopwatch {
  public:
-  // Seconds since it was made or last asked.
+  // Seconds since it was made or last asked for a lap.
+  double Seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
   double Lap() {
     const auto now = std::chrono::steady_clock::now();
     return std::chrono::duration<double>(now - std::exchange(begin_, now)).count();

@@ -50,6 +50,16 @@ Buffer::~Buffer() {
   }
 }
 
+void Buffer::Provide(int64_t begin, int64_t end) const {
+#ifndef MADV_POPULATE_WRITE
+  constexpr int MADV_POPULATE_WRITE = 23;  // NOLINT: the kernel's own name, which older headers lack
+#endif
+  constexpr int64_t kPage = 4096;
+  FATHOM_CHECK(0 <= begin && begin <= end && end <= bytes_);
+  begin = begin / kPage * kPage;
+  if (mapped_) madvise(data<std::byte>() + begin, static_cast<size_t>(end - begin), MADV_POPULATE_WRITE);
+}
+
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);

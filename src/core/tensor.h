@@ -47,6 +47,10 @@ class Buffer {
   }
   int64_t bytes() const { return bytes_; }
 
+  // Has the system provide bytes [begin, end) of a large buffer now, which otherwise happens at their first use.
+  // Nothing where it cannot (Linux before 5.14, no memory left).
+  void Provide(int64_t begin, int64_t end) const;
+
  private:
   void* data_ = nullptr;
   int64_t bytes_ = 0;
@@ -70,6 +74,7 @@ class Arena {
   int64_t HighWater() const { return high_water_; }
   int64_t Capacity() const { return capacity_; }
   int64_t Overflows() const { return overflows_; }
+  const Buffer& storage() const { return storage_; }
 
  private:
   Arena() = default;

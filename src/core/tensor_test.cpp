@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace fathom {
 namespace {
 
@@ -9,6 +11,19 @@ TEST(Tensor, ShapeText) {
   EXPECT_EQ(ToString({61, 7168}), "(61, 7168)");
   EXPECT_EQ(NumElements({}), 1);
   EXPECT_EQ(NumElements({3, 0}), 0);
+}
+
+// Which bytes are given does not matter: they stay zero, and what was written stays.
+TEST(Buffer, ProvidedBytesKeepWhatTheyHold) {
+  for (const int64_t bytes : {int64_t{1000}, int64_t{3} << 20}) {
+    const Buffer buffer(bytes);
+    auto* p = buffer.data<uint8_t>();
+    p[bytes - 1] = 7;
+    buffer.Provide(bytes / 3, bytes);
+    EXPECT_EQ(p[bytes - 1], 7);
+    EXPECT_EQ(std::count(p, p + bytes, 0), bytes - 1);
+  }
+  EXPECT_DEATH(Buffer(1000).Provide(0, 1001), "");
 }
 
 TEST(Arena, PlansWhatItTakes) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/stopwatch.h"
 #include "engine/engine_state.h"
 
 namespace fathom::engine {
@@ -80,6 +81,20 @@ Engine::State::State(Context& ctx, const model::Transformer& transformer, const 
                                                                transformer.config().n_routed_experts)
                                          : 0) {
   stats_.blocks = pool_.blocks();
+}
+
+void Engine::State::ProvideMemory(double seconds) {
+  constexpr int64_t kPiece = int64_t{1} << 23, kMostCache = int64_t{1} << 30;
+  const Buffer &work = arena_.storage(), &cache = pool_.storage();
+  const int64_t of_work = (work.bytes() + kPiece - 1) / kPiece;
+  const int64_t of_cache = (std::min(cache.bytes(), kMostCache) + kPiece - 1) / kPiece;
+  const Stopwatch clock;
+  ctx_.pool.ParallelFor(of_work + of_cache, [&](int64_t piece, int) {
+    if (clock.Seconds() > seconds) return;
+    const Buffer& buffer = piece < of_work ? work : cache;
+    const int64_t begin = (piece < of_work ? piece : piece - of_work) * kPiece;
+    buffer.Provide(begin, std::min(begin + kPiece, buffer.bytes()));
+  });
 }
 
 std::vector<std::vector<int64_t>> Engine::State::ExpertLoad() const {
@@ -421,6 +436,7 @@ int64_t Engine::greedy_head_bytes() const {
   return head ? head->bytes() : 0;
 }
 void Engine::PrepareGreedyHead() { state_->PrepareGreedyHead(); }
+void Engine::ProvideMemory(double seconds) { state_->ProvideMemory(seconds); }
 void Engine::Calibrate(double seconds) { state_->Calibrate(seconds); }
 std::vector<std::vector<int64_t>> Engine::ExpertLoad() const { return state_->ExpertLoad(); }
 

@@ -98,6 +98,9 @@ class Engine {
   int64_t greedy_head_bytes() const;  // 0: there is none, or there were few greedy tokens yet
   // Makes it now: for a program that will give many greedy answers.
   void PrepareGreedyHead();
+  // Has the system provide memory that is used first (working memory, the beginning of the cache) as far as that goes
+  // within `seconds`: on virtual machines a page's first use can cost as much as a thousand others. For a server.
+  void ProvideMemory(double seconds = 1);
   // Tokens that each expert of each layer with experts was chosen for since the start, (layers, experts), those of the
   // MTP modules last; empty unless counted. The last main layer counts rows that it works for: of a prompt, unless
   // drafts need them, the last. Callable from any thread.

@@ -88,6 +88,7 @@ class Engine::State {
   void PrepareGreedyHead() {
     if (greedy_head_) greedy_head_->Prepare(ctx_);
   }
+  void ProvideMemory(double seconds);
 
  private:
   // A sequence's part of a step: rows [row, row + tokens + drafts).

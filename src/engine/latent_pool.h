@@ -37,6 +37,7 @@ class LatentPool {
   int64_t free() const { return static_cast<int64_t>(free_.size()); }
   int64_t bytes() const { return storage_.bytes(); }
   const LatentLayout& layout() const { return layout_; }
+  const Buffer& storage() const { return storage_; }  // blocks in their order, the first ones used first
 
  private:
   LatentLayout layout_;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -125,7 +126,8 @@ TEST_P(CompactProduct, IsThatOfTheMatrix) {
     const std::vector<uint16_t> zeros(m.bits.size());
     Weight w = m.with_compact();
     w.data = zeros.data();
-    for (int64_t n = 1; n <= CompactRowsOfX(GetParam(), Compute::kBf16); ++n) {
+    for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 32, 33, 67, 300}) {
+      if (n > CompactRowsOfX(GetParam(), Compute::kBf16)) break;
       const std::vector<float> x = Rows(n, cols);
       const std::vector<float> expected = Product(Isa::kReference, m.weight(), x, n), y = Product(GetParam(), w, x, n);
       for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 2e-5) << rows << "x" << cols << " " << n;
@@ -144,14 +146,55 @@ TEST_P(CompactProduct, RowsAreIndependent) {
   }
 }
 
-// More rows read the matrix itself.
-TEST_P(CompactProduct, OnlyFewRowsReadIt) {
+// Beyond a number of rows, where there is one, the matrix itself is read.
+TEST_P(CompactProduct, OnlySoManyRowsReadIt) {
+  const int64_t most = CompactRowsOfX(GetParam(), Compute::kBf16);
   const Matrix m = Made(Random(64, 256));
   const std::vector<uint16_t> zeros(m.bits.size());
   Weight w = m.with_compact();
   w.data = zeros.data();
-  for (int64_t n : {CompactRowsOfX(GetParam(), Compute::kBf16) + 1, int64_t{40}, int64_t{200}}) {
-    for (float y : Product(GetParam(), w, Rows(n, m.cols), n)) ASSERT_EQ(y, 0) << n;
+  for (int64_t n : {int64_t{9}, int64_t{40}, int64_t{200}}) {
+    const std::vector<float> y = Product(GetParam(), w, Rows(n, m.cols), n);
+    EXPECT_EQ(std::count(y.begin(), y.end(), 0.0f), n > most ? n * m.rows : 0) << n;
+  }
+}
+
+// Jobs that take rows of one x, as experts do: rows that several take, that none takes, and jobs without such rows.
+TEST_P(CompactProduct, JobsThatTakeRowsOfOneX) {
+  const Matrix m = Made(Random(96, 256));
+  const std::vector<float> x = Rows(150, m.cols);
+  Rng rng(9, 0);
+  std::vector<std::vector<int32_t>> rows;
+  for (const size_t n : {5, 90, 1, 40, 40}) {
+    std::vector<int32_t>& of = rows.emplace_back(n);
+    for (int32_t& row : of) row = static_cast<int32_t>(rng.NextU32() % 150);
+  }
+  for (const size_t jobs : {size_t{1}, rows.size()}) {  // fewer rows taken than there are, and more
+    std::vector<std::vector<float>> y;
+    std::vector<LinearJob> list;
+    for (size_t j = 0; j < jobs; ++j) {
+      const auto taken = static_cast<int64_t>(rows[j].size());
+      y.emplace_back(rows[j].size() * static_cast<size_t>(m.rows));
+      list.push_back({.y = y[j].data(),
+                      .ldy = m.rows,
+                      .x = x.data(),
+                      .ldx = m.cols,
+                      .x_rows = rows[j].data(),
+                      .m = taken,
+                      .w = m.with_compact()});
+    }
+    std::vector<float> whole(static_cast<size_t>(150 * m.rows));
+    list.push_back({.y = whole.data(), .ldy = m.rows, .x = x.data(), .ldx = m.cols, .m = 150, .w = m.with_compact()});
+    Context ctx{pool_, GetParam(), {}};
+    Linear(ctx, arena_, {.jobs = list, .compute = Compute::kBf16});
+    const std::vector<float> expected = Product(Isa::kReference, m.weight(), x, 150);
+    for (size_t j = 0; j < jobs; ++j) {
+      for (size_t i = 0; i < y[j].size(); ++i) {
+        const size_t rows_of_w = static_cast<size_t>(m.rows), row = static_cast<size_t>(rows[j][i / rows_of_w]);
+        ASSERT_NEAR(y[j][i], expected[row * rows_of_w + i % rows_of_w], 2e-5) << j << " " << i;
+      }
+    }
+    for (size_t i = 0; i < whole.size(); ++i) ASSERT_NEAR(whole[i], expected[i], 2e-5) << i;
   }
 }
 
@@ -159,7 +202,7 @@ TEST_P(CompactProduct, OnlyFewRowsReadIt) {
 TEST_P(CompactProduct, FixedForm) {
   const Matrix m = Made(Random(544, 1032));
   const Weight w = m.with_compact();
-  for (int64_t n : {1, 4, 7, 8, 9, 24, 30}) {
+  for (int64_t n : {1, 4, 7, 8, 9, 24, 30, 70, 200}) {
     const std::vector<float> x = Rows(n, m.cols);
     EXPECT_EQ(Product(GetParam(), w, x, n, true), Product(GetParam(), m.weight(), x, n, true)) << n;
   }

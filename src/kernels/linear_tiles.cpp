@@ -21,6 +21,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "kernels/compact.h"
@@ -33,7 +34,7 @@ constexpr int64_t kDotRows = 8;
 constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
 // Where the primitives have that form.
 constexpr int64_t kQuadsFrom = 9, kQuadsTo = 127, kQuadsFromCodes = 5, kQuadsToCodes = 63;
-constexpr int64_t kCompactTo = 32;
+constexpr int64_t kCompactXBytes = 1 << 18;  // of x in a task: it stays in the second cache while blocks of W pass
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
 constexpr int64_t kBlockRows = 128, kLeastBlockRows = 16;                 // packed form: rows of W in a task
@@ -52,6 +53,7 @@ struct Plan {
   const CompactMatrix* compact = nullptr;  // what is read instead of W
   int64_t block_rows = 0, n_blocks = 0;
   int64_t block_panels = 0, m_blocks = 0;
+  int64_t block_m = 0;  // rows of x in a task that reads a compact matrix
   int64_t first_task = 0;
 };
 
@@ -101,10 +103,22 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
   return in;
 }
 
+// Experts take rows of one x, each several times: where compact matrices are read these are rounded once and read where
+// they lie. The number of rows of x that any job takes of the job's; 0 where they are fewer than there are in it.
+int64_t SharedRows(const LinearArgs& args, const LinearJob& job) {
+  int64_t taken = 0, rows = 0;
+  for (const LinearJob& other : args.jobs) {
+    if (other.x != job.x || !other.x_rows) continue;
+    taken += other.m;
+    for (int64_t i = 0; i < other.m; ++i) rows = std::max<int64_t>(rows, other.x_rows[i] + 1);
+  }
+  return rows <= taken ? rows : 0;
+}
+
 // At least `tasks` tasks, if that does not make them too small.
 void Cut(const LinearInput& in, int64_t tasks, Plan* plan) {
   const Weight& w = plan->job->w;
-  const int64_t panels = CeilDiv(in.m, kLanes);
+  const int64_t m = plan->job->m, panels = CeilDiv(m, kLanes);
   plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, kBlockPanels);
   plan->block_panels = RoundUp(CeilDiv(panels, plan->m_blocks), kGroupPanels);
   plan->m_blocks = IsDot(in) ? 1 : CeilDiv(panels, plan->block_panels);
@@ -112,7 +126,15 @@ void Cut(const LinearInput& in, int64_t tasks, Plan* plan) {
   while (!IsDot(in) && plan->block_rows > kLeastBlockRows && w.rows * plan->m_blocks < tasks * plan->block_rows) {
     plan->block_rows /= 2;
   }
-  if (plan->compact) plan->block_rows = std::max(plan->block_rows, kCompactRows);
+  if (plan->compact) {
+    plan->block_rows = std::max(plan->block_rows, kCompactRows);
+    // Sums that do not go to y at once have the room of as many rows as quads take.
+    const bool direct = plan->job->y_dtype == DType::kF32 && !plan->job->accumulate;
+    const int64_t most = direct ? std::max<int64_t>(kCompactXBytes / (2 * in.k), kQuadsTo) : kQuadsTo;
+    plan->m_blocks = CeilDiv(m, most);
+    plan->block_m = RoundUp(CeilDiv(m, plan->m_blocks), 8);
+    plan->m_blocks = CeilDiv(m, plan->block_m);
+  }
   plan->n_blocks = CeilDiv(w.row0 + w.rows, plan->block_rows) - w.row0 / plan->block_rows;
 }
 
@@ -134,6 +156,7 @@ bool IsScaled(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) 
 bool IsBlocks(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
   if (IsScaled(tiles, args, job)) return true;
   const bool bf16 = tiles.mul_bf16 && ArithmeticOf(args.compute, job.w.dtype) == Arithmetic::kRounded;
+  if (CompactOf(tiles, args, job, bf16)) return false;
   // Where y is added to, blocks add to it what the other forms have summed before.
   return job.m >= std::max(kBlocksFrom, job.w.cols / kBlocksDepthPerRow) && !(args.fixed_form && job.accumulate) &&
          (job.w.dtype == DType::kF32 || job.w.dtype == DType::kBF16) && (!bf16 || job.w.cols % 2 == 0) &&
@@ -269,11 +292,14 @@ void StoreRow(const Tiles& tiles, const LinearJob& job, int64_t row, int64_t beg
 // ---- Dot form ----
 
 // `next`: W of this thread's next task, or null.
-void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fixed_form, int64_t block,
+void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fixed_form, int64_t task,
             const void* next, std::byte* scratch) {
   const LinearJob& job = *plan.job;
   const Weight& w = job.w;
-  const Range range = BlockRange(w, plan.block_rows, block);
+  const Range range = BlockRange(w, plan.block_rows, task / plan.m_blocks);
+  const int64_t first = task % plan.m_blocks * plan.block_m;  // row of x
+  const int64_t m = plan.m_blocks > 1 ? std::min(plan.block_m, job.m - first) : job.m;
+  const int32_t* x_rows = job.x_rows && !in.x_rows ? job.x_rows + first : nullptr;  // of an input for several jobs
   const bool direct = job.y_dtype == DType::kF32 && !job.accumulate;
   const bool scaled = w.dtype == DType::kF8E4M3;
   const bool stream = in.bf16 && tiles.stream_bf16 && fixed_form;
@@ -291,13 +317,14 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
     const int64_t stop = scaled ? RoundUp(w.row0 + n + 1, kFp8Block) - w.row0 : range.end;
     const int64_t end = std::min(stop, range.end), rows = end - n;
     Dot d{};
-    d.y = direct ? static_cast<float*>(job.y) + n : sums;
+    d.y = direct ? static_cast<float*>(job.y) + first * job.ldy + n : sums;
     d.ldy = direct ? job.ldy : rows;
     d.w = PlaceOf(plan, n);
-    d.x = in.data;
+    d.x = plan.m_blocks > 1 && !x_rows ? static_cast<const uint16_t*>(in.data) + first * in.ld : in.data;
+    d.x_rows = x_rows;
     d.ldx = in.ld;
     d.rows = rows;
-    d.m = in.m;
+    d.m = m;
     d.k = in.k;
     d.w_scale = scaled ? w.scale + (w.row0 + n) / kFp8Block * w.scale_cols() : nullptr;
     d.x_scale = in.scales;
@@ -305,7 +332,7 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
     d.next = end < range.end ? PlaceOf(plan, end) : next;
     if (plan.compact) d.high = plan.compact->high;
     dot(d);
-    for (int64_t i = 0; !direct && i < in.m; ++i) StoreRow(tiles, job, i, n, sums + i * rows, rows);
+    for (int64_t i = 0; !direct && i < m; ++i) StoreRow(tiles, job, first + i, n, sums + i * rows, rows);
     n = end;
   }
 }
@@ -326,7 +353,7 @@ constexpr int64_t kTurnedBytes = kBlockRows * kLanes * static_cast<int64_t>(size
 // Of a thread, for a task of any form: a plan has to do whichever its rows come to take.
 constexpr int64_t kTaskScratch = RoundUp(kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes, 64);
 static_assert(kTaskScratch >= kConversionBytes);
-static_assert(kCompactTo <= kQuadsTo && kTaskScratch >= kDotMaxRows * kQuadsTo * static_cast<int64_t>(sizeof(float)));
+static_assert(kTaskScratch >= kDotMaxRows * RoundUp(kQuadsTo, 8) * static_cast<int64_t>(sizeof(float)));
 
 // Values [k, k + n) of rows [range) as the A operand, ld elements apart.
 void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Range range, int64_t k, int64_t n,
@@ -480,7 +507,7 @@ void ConvertInputs(const Tiles& tiles, Context& ctx, std::span<const LinearInput
 
 int64_t CompactTo(const Tiles& tiles, bool fixed_form) {
   if (!tiles.dot_compact || (fixed_form && !tiles.stream_bf16)) return 0;
-  return tiles.quads_bf16 ? kCompactTo : kDotRows;
+  return tiles.quads_bf16 ? std::numeric_limits<int64_t>::max() : kDotRows;
 }
 
 void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearArgs& args) {
@@ -494,6 +521,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
   Plan planned;
   LinearInput planned_input;
 
+  int64_t shared = -1;  // the input of jobs that take some rows of it
   int64_t plan_count = 0, input_count = 0, tasks = 0, conversions = 0, values = 0;
   for (const LinearJob& job : args.jobs) {
     CheckJob(job);
@@ -501,9 +529,20 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     // A plan has to do for rows dealt out to jobs otherwise: then each may be of this form.
     if (!planning && IsBlocks(tiles, args, job)) continue;
     LinearInput in = InputOf(tiles, args, job);
-    // Jobs that share an input stand together; looking back two is enough.
+    const CompactMatrix* compact = CompactOf(tiles, args, job, in.bf16);
     int64_t same = -1;
-    for (int64_t i = input_count - 1; !planning && i >= 0 && i >= input_count - 2; --i) {
+    if (compact && job.x_rows && !planning) {
+      const bool known = shared >= 0 && inputs[shared].x == job.x && inputs[shared].ldx == job.ldx;
+      const int64_t rows = known ? inputs[shared].m : SharedRows(args, job);
+      if (rows > 0) {
+        in.x_rows = nullptr;
+        in.m = rows;
+        if (known) same = shared;
+        shared = known ? shared : input_count;
+      }
+    }
+    // Otherwise jobs that share an input stand together; looking back two is enough.
+    for (int64_t i = input_count - 1; same < 0 && !planning && i >= 0 && i >= input_count - 2; --i) {
       if (in.SameAs(inputs[i])) same = i;
     }
     if (same < 0) {
@@ -517,7 +556,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
     plan.job = &job;
     plan.input = same;
-    plan.compact = CompactOf(tiles, args, job, in.bf16);
+    plan.compact = compact;
     Cut(in, CeilDiv(kTasksPerThread * ctx.pool.size(), jobs), &plan);
     plan.first_task = tasks;
     tasks += plan.n_blocks * plan.m_blocks;

@@ -124,8 +124,11 @@ struct Dot {
   const float* w_scale;  // of each 128 of k, the same for all rows, or null
   const float* x_scale;  // (m, ceil(k / 128)), ldxs apart, or null (only with w_scale)
   int64_t ldxs;
-  const void* next;     // where the thread will probably read on after these rows: what to fetch ahead; or null
-  const uint8_t* high;  // dot_compact: CompactMatrix::high; w is a block of the matrix, rows whole blocks
+  const void* next;  // where the thread will probably read on after these rows: what to fetch ahead; or null
+  // dot_compact: CompactMatrix::high; w is a block of the matrix, rows whole blocks. Row i of x is row x_rows[i], if
+  // given.
+  const uint8_t* high;
+  const int32_t* x_rows;
 };
 
 struct Tiles {

@@ -15,6 +15,7 @@ using namespace avx512;  // NOLINT: this file's own vectors
 
 constexpr int64_t kAhead = 8192;  // bytes along the memory
 constexpr int kMostRows = 8;      // of x at a time: their sums and what a block is made of fit the registers
+constexpr int kStepLines = 2 * kPieceBytes / 64;
 constexpr int kPieces = kCompactRows / kPieceRows, kPairs = kCompactCols / 2;
 static_assert(kPieces == 2 && kPairs == 4 && kPieceRows == kLanes && kPieceBytes == 192);
 
@@ -39,10 +40,21 @@ inline void Expand(__m512i table, const uint8_t* piece, const uint8_t** rare, __
   }
 }
 
-// A block of w with kM rows of x. kFirst: it comes from the memory, and what follows is asked for; otherwise from a
-// cache.
-template <int kM, bool kFirst>
-void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, const uint16_t* x, float* y) {
+// What a pass over a block asks for meanwhile, into the second cache: `lines` for each step of k, from `from` on.
+struct Ahead {
+  const uint8_t* from;
+  int lines;
+};
+
+// A block of w with kM rows of x. kOnly: there are no more rows, the block comes from the memory, and so does what is
+// kAhead bytes behind; otherwise the block is in a cache, and `next` is asked for.
+template <int kM, bool kOnly>
+void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, Ahead next, int64_t first, float* y) {
+  const uint16_t* x[kM];
+#pragma GCC unroll 8
+  for (int i = 0; i < kM; ++i) {
+    x[i] = static_cast<const uint16_t*>(d.x) + (d.x_rows ? d.x_rows[first + i] : first + i) * d.ldx;
+  }
   const uint8_t *rare = block, *p = block + CompactRare(d.k);
   for (int64_t begin = 0; begin < d.k; begin += kSumCutBf16) {
     const int64_t end = d.k - begin < kSumCutBf16 ? d.k : begin + kSumCutBf16;
@@ -50,10 +62,12 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
 #pragma GCC unroll 8
     for (int i = 0; i < kM; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
     for (int64_t k = begin; k < end; k += kCompactCols, p += kPieces * kPieceBytes) {
-      if constexpr (kFirst) {
+      if constexpr (kOnly) {
         const uint8_t* ahead = walk.Ahead(p, kAhead);
 #pragma GCC unroll 6
-        for (int line = 0; line < 6; ++line) PrefetchFar(ahead + line * 64);
+        for (int line = 0; line < kStepLines; ++line) PrefetchFar(ahead + line * 64);
+      } else {
+        for (int line = 0; line < next.lines; ++line, next.from += 64) PrefetchFar(next.from);
       }
       __m512i w[kPieces][kPairs];
       Expand(table, p, &rare, w[0]);
@@ -62,7 +76,7 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
       for (int pair = 0; pair < kPairs; ++pair) {
 #pragma GCC unroll 8
         for (int i = 0; i < kM; ++i) {
-          const __m512i xv = BroadcastPair(x + i * d.ldx + k + 2 * pair);
+          const __m512i xv = BroadcastPair(x[i] + k + 2 * pair);
           acc[i][0] = DotPairs(acc[i][0], xv, w[0][pair]);
           acc[i][1] = DotPairs(acc[i][1], xv, w[1][pair]);
         }
@@ -79,10 +93,10 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
   }
 }
 
-template <bool kFirst>
-constexpr void (*kBlocks[kMostRows])(const Dot&, const uint8_t*, __m512i, const Walk&, const uint16_t*, float*) = {
-    Block<1, kFirst>, Block<2, kFirst>, Block<3, kFirst>, Block<4, kFirst>,
-    Block<5, kFirst>, Block<6, kFirst>, Block<7, kFirst>, Block<8, kFirst>};
+template <bool kOnly>
+constexpr void (*kBlocks[kMostRows])(const Dot&, const uint8_t*, __m512i, const Walk&, Ahead, int64_t, float*) = {
+    Block<1, kOnly>, Block<2, kOnly>, Block<3, kOnly>, Block<4, kOnly>,
+    Block<5, kOnly>, Block<6, kOnly>, Block<7, kOnly>, Block<8, kOnly>};
 
 }  // namespace
 
@@ -91,11 +105,16 @@ void DotCompact(const Dot& d) {
   const Walk walk = WalkTo(block + d.rows / kCompactRows * CompactBlock(d.k), d.next, d.w);
   const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(d.high)));
   const int64_t groups = (d.m + kMostRows - 1) / kMostRows, group = (d.m + groups - 1) / groups;
+  // The next block is asked for evenly while all rows of x pass this one.
+  const int lines = static_cast<int>((kStepLines + groups - 1) / groups);
+  const int64_t asked = (d.k + kCompactCols - 1) / kCompactCols * lines * 64;  // bytes in a pass
   for (int64_t n = 0; n < d.rows; n += kCompactRows, block += CompactBlock(d.k)) {
-    for (int64_t m = 0; m < d.m; m += group) {
+    const uint8_t* next = walk.Ahead(block, CompactBlock(d.k));
+    const uint8_t* end = next + CompactBlock(d.k);
+    for (int64_t m = 0; m < d.m; m += group, next += asked) {
       const int64_t rows = d.m - m < group ? d.m - m : group;
-      const auto* x = static_cast<const uint16_t*>(d.x) + m * d.ldx;
-      (m == 0 ? kBlocks<true> : kBlocks<false>)[rows - 1](d, block, table, walk, x, d.y + m * d.ldy + n);
+      (groups == 1 ? kBlocks<true> : kBlocks<false>)[rows - 1](d, block, table, walk, {next, next < end ? lines : 0}, m,
+                                                               d.y + m * d.ldy + n);
     }
   }
 }

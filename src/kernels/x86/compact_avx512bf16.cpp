@@ -46,9 +46,9 @@ struct Ahead {
   int lines;
 };
 
-// A block of w with kM rows of x. kOnly: there are no more rows, the block comes from the memory, and so does what is
-// kAhead bytes behind; otherwise the block is in a cache, and `next` is asked for.
-template <int kM, bool kOnly>
+// A block of w with kM rows of x. kFirst: it may come from the memory, and so does what is kAhead bytes behind;
+// otherwise it is in a cache. `next` is asked for meanwhile.
+template <int kM, bool kFirst>
 void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, Ahead next, int64_t first, float* y) {
   const uint16_t* x[kM];
 #pragma GCC unroll 8
@@ -62,13 +62,12 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
 #pragma GCC unroll 8
     for (int i = 0; i < kM; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
     for (int64_t k = begin; k < end; k += kCompactCols, p += kPieces * kPieceBytes) {
-      if constexpr (kOnly) {
+      if constexpr (kFirst) {
         const uint8_t* ahead = walk.Ahead(p, kAhead);
 #pragma GCC unroll 6
         for (int line = 0; line < kStepLines; ++line) PrefetchFar(ahead + line * 64);
-      } else {
-        for (int line = 0; line < next.lines; ++line, next.from += 64) PrefetchFar(next.from);
       }
+      for (int line = 0; line < next.lines; ++line, next.from += 64) PrefetchFar(next.from);
       __m512i w[kPieces][kPairs];
       Expand(table, p, &rare, w[0]);
       Expand(table, p + kPieceBytes, &rare, w[1]);
@@ -93,10 +92,10 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
   }
 }
 
-template <bool kOnly>
+template <bool kFirst>
 constexpr void (*kBlocks[kMostRows])(const Dot&, const uint8_t*, __m512i, const Walk&, Ahead, int64_t, float*) = {
-    Block<1, kOnly>, Block<2, kOnly>, Block<3, kOnly>, Block<4, kOnly>,
-    Block<5, kOnly>, Block<6, kOnly>, Block<7, kOnly>, Block<8, kOnly>};
+    Block<1, kFirst>, Block<2, kFirst>, Block<3, kFirst>, Block<4, kFirst>,
+    Block<5, kFirst>, Block<6, kFirst>, Block<7, kFirst>, Block<8, kFirst>};
 
 }  // namespace
 
@@ -105,16 +104,16 @@ void DotCompact(const Dot& d) {
   const Walk walk = WalkTo(block + d.rows / kCompactRows * CompactBlock(d.k), d.next, d.w);
   const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(d.high)));
   const int64_t groups = (d.m + kMostRows - 1) / kMostRows, group = (d.m + groups - 1) / groups;
-  // The next block is asked for evenly while all rows of x pass this one.
-  const int lines = static_cast<int>((kStepLines + groups - 1) / groups);
+  // The next block is asked for evenly while several groups of rows of x pass this one.
+  const int lines = groups == 1 ? 0 : static_cast<int>((kStepLines + groups - 1) / groups);
   const int64_t asked = (d.k + kCompactCols - 1) / kCompactCols * lines * 64;  // bytes in a pass
   for (int64_t n = 0; n < d.rows; n += kCompactRows, block += CompactBlock(d.k)) {
     const uint8_t* next = walk.Ahead(block, CompactBlock(d.k));
     const uint8_t* end = next + CompactBlock(d.k);
     for (int64_t m = 0; m < d.m; m += group, next += asked) {
       const int64_t rows = d.m - m < group ? d.m - m : group;
-      (groups == 1 ? kBlocks<true> : kBlocks<false>)[rows - 1](d, block, table, walk, {next, next < end ? lines : 0}, m,
-                                                               d.y + m * d.ldy + n);
+      (m == 0 ? kBlocks<true> : kBlocks<false>)[rows - 1](d, block, table, walk, {next, next < end ? lines : 0}, m,
+                                                          d.y + m * d.ldy + n);
     }
   }
 }

@@ -39,7 +39,7 @@ bool Likelier(const Candidate& a, const Candidate& b) {
 
 std::vector<float> Maxima(std::span<const float> x, Isa isa) {
   const auto n = static_cast<int64_t>(x.size());
-  std::vector<float> maxima(static_cast<size_t>((n + kernels::kMaximaOf - 1) / kernels::kMaximaOf));
+  std::vector<float> maxima(static_cast<size_t>(kernels::MaximaCount(n)));
   kernels::Maxima(isa, maxima.data(), x.data(), n);
   return maxima;
 }

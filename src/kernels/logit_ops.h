@@ -8,13 +8,13 @@
 #include <cstdint>
 
 #include "core/context.h"
+#include "kernels/ops.h"
 
 namespace fathom::kernels {
 
-inline constexpr int64_t kMaximaOf = 64;    // values of which Maxima notes the largest
 inline constexpr int64_t kExpSumOf = 1024;  // values of which ExpSums notes the sum
 
-// maxima (ceil(n / kMaximaOf),): the largest of each kMaximaOf values of x (n,). Unspecified where there are NaNs.
+// maxima (MaximaCount(n),): the largest of each kMaximaOf values of x (n,). Unspecified where there are NaNs.
 void Maxima(Isa isa, float* maxima, const float* x, int64_t n);
 
 // Weights w = e^((x - top) scale), the argument rounded twice, at most 2 ulp off. sums (ceil(n / kExpSumOf),): of each
@@ -29,8 +29,7 @@ int64_t AtLeast(Isa isa, int32_t* ids, const float* x, int64_t n, float floor);
 
 // Index of the largest of x (n,), the lowest of equals, given its Maxima.
 inline int64_t ArgMax(const float* x, int64_t n, const float* maxima) {
-  const int64_t blocks = (n + kMaximaOf - 1) / kMaximaOf;
-  const float* block = std::max_element(maxima, maxima + blocks);
+  const float* block = std::max_element(maxima, maxima + MaximaCount(n));
   return std::find(x + (block - maxima) * kMaximaOf, x + n - 1, *block) - x;
 }
 

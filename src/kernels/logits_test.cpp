@@ -41,7 +41,7 @@ TEST_P(Logits, Maxima) {
   for (int64_t n : kSizes) {
     std::vector<float> x = Random(n, 3);
     if (n > 70) x[70] = -kInfinity;
-    const auto blocks = static_cast<size_t>((n + kMaximaOf - 1) / kMaximaOf);
+    const auto blocks = static_cast<size_t>(MaximaCount(n));
     std::vector<float> expected(blocks), got(blocks);
     reference::Maxima(expected.data(), x.data() + 1, n);
     Maxima(GetParam(), got.data(), x.data() + 1, n);

@@ -141,6 +141,10 @@ CodedMatrix CodedMatrixIn(std::byte* memory, int64_t rows, int64_t cols);
 // Codes of w (F32, F16 or BF16).
 void CodeMatrix(Context& ctx, const Weight& w, const CodedMatrix& to);
 
+// Of so many neighbours UpperBounds and Maxima (logit_ops.h) note the largest.
+inline constexpr int64_t kMaximaOf = 64;
+constexpr int64_t MaximaCount(int64_t n) { return (n + kMaximaOf - 1) / kMaximaOf; }
+
 // y (m, rows): upper bounds of the products x (m, cols) w^T as Linear computes them, whatever the order of its sums.
 // What the codes leave out is bounded by norms, so bounds are loose where a few values of a row are much larger than
 // the rest. `round`: products of x rounded to bf16. Of a row of x that is not finite: inf or NaN.
@@ -152,6 +156,7 @@ struct UpperBoundsArgs {
   int64_t m = 0;
   CodedMatrix w;
   bool round = false;
+  float* maxima = nullptr;  // (m, MaximaCount(rows)): each row's Maxima (logit_ops.h), or null
 };
 void UpperBounds(Context& ctx, Arena& scratch, const UpperBoundsArgs& args);
 // Whether that is faster than the products themselves, of m rows.

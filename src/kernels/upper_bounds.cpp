@@ -100,9 +100,10 @@ void CodeX(Context& ctx, const UpperBoundsArgs& args, const CodedRows& to, float
 
 template <void (*run)(const BoundsTask&)>
 void Run(Context& ctx, const UpperBoundsArgs& args, const CodedRows& x) {
-  const int64_t rows = std::clamp<int64_t>(kTaskBytes / args.w.cols / kCodedRows, 1, 32) * kCodedRows;
+  static_assert(kMaximaOf % kCodedRows == 0);
+  const int64_t rows = std::clamp<int64_t>(kTaskBytes / args.w.cols / kMaximaOf, 1, 8) * kMaximaOf;
   ctx.pool.ParallelFor(CeilDiv(args.w.rows, rows), [&](int64_t task, int) {
-    run({&args.w, &x, task * rows, std::min((task + 1) * rows, args.w.rows), args.y, args.ldy});
+    run({&args.w, &x, task * rows, std::min((task + 1) * rows, args.w.rows), args.y, args.ldy, args.maxima});
   });
 }
 

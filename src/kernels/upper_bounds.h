@@ -20,7 +20,7 @@ struct CodedRows {
   float* rests = nullptr;   // (m,) at least that of the rest, and what covers the roundings of products and bounds
 };
 
-// y (m, rows) for rows [begin, end) of w; begin is a multiple of kCodedRows, end too or w.rows:
+// y (m, rows) for rows [begin, end) of w:
 //   y = w.norm x.rest + (w.rest x.norm + sum (w.scale x.scale)), innermost first, fused
 // where `sum` is that of the codes' products.
 struct BoundsTask {
@@ -29,6 +29,7 @@ struct BoundsTask {
   int64_t begin, end;
   float* y;
   int64_t ldy;
+  float* maxima;  // (m, ceil(w.rows / kMaximaOf)) of y, or null; begin is a multiple of kMaximaOf, end too or w.rows
 };
 
 void BoundsAvx512Bf16(const BoundsTask& task);  // cols a multiple of 64

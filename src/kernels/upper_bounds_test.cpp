@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -48,10 +49,25 @@ class UpperBound : public testing::TestWithParam<Problem> {
     Code(ctx);
     const auto y = static_cast<size_t>(p.m * p.rows);
     std::vector<float> out(y + 1, -7.0f);
+    const int64_t blocks = MaximaCount(p.rows);
+    std::vector<float> maxima(static_cast<size_t>(p.m * blocks) + 1, -7.0f);
     UpperBounds(ctx, arena_,
-                {.y = out.data(), .ldy = p.rows, .x = x_.data(), .ldx = p.cols, .m = p.m, .w = coded_, .round = round});
+                {.y = out.data(),
+                 .ldy = p.rows,
+                 .x = x_.data(),
+                 .ldx = p.cols,
+                 .m = p.m,
+                 .w = coded_,
+                 .round = round,
+                 .maxima = maxima.data()});
     EXPECT_EQ(out.back(), -7.0f);
+    EXPECT_EQ(maxima.back(), -7.0f);
     out.pop_back();
+    for (int64_t i = 0; i < p.m * blocks; ++i) {
+      const float* row = out.data() + i / blocks * p.rows;
+      const int64_t begin = i % blocks * kMaximaOf, end = std::min(begin + kMaximaOf, p.rows);
+      EXPECT_EQ(maxima[static_cast<size_t>(i)], *std::max_element(row + begin, row + end)) << i;
+    }
     return out;
   }
   void Code(Context& ctx) {

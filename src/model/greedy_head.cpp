@@ -12,12 +12,6 @@ constexpr int64_t kJobs = 256;      // of a call of Linear
 constexpr int64_t kTriedRows = 64;  // before bounds are judged,
 constexpr int64_t kLooseShare = 4;  // and given up where one row in so many is loose
 
-int64_t Largest(Isa isa, const float* x, int64_t n) {
-  std::vector<float> maxima(static_cast<size_t>((n + kernels::kMaximaOf - 1) / kernels::kMaximaOf));
-  kernels::Maxima(isa, maxima.data(), x, n);
-  return kernels::ArgMax(x, n, maxima.data());
-}
-
 }  // namespace
 
 std::unique_ptr<GreedyHead> GreedyHead::Make(const Context& ctx, const kernels::Weight& head) {
@@ -45,6 +39,9 @@ void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float
   const bool bounds_first = Pays() && kernels::FastUpperBounds(env.ctx, d, rows);
   if (env.planning() || !bounds_first) env.Linear(logits, normed, rows, head_);
   if (!env.planning() && !bounds_first) return;
+  const ArenaScope scope(env.arena);
+  const int64_t blocks = kernels::MaximaCount(v);
+  auto* maxima = env.arena.Take<float>(rows * blocks);
   kernels::UpperBounds(env.ctx, env.arena,
                        {.y = logits,
                         .ldy = v,
@@ -52,7 +49,8 @@ void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float
                         .ldx = d,
                         .m = rows,
                         .w = codes_,
-                        .round = RoundsToBf16(env.compute) && head_.dtype == DType::kBF16});
+                        .round = RoundsToBf16(env.compute) && head_.dtype == DType::kBF16,
+                        .maxima = maxima});
   const auto job = [&](int64_t row, int64_t id) {
     return kernels::LinearJob{
         .y = logits + row * v + id, .ldy = v, .x = normed + row * d, .ldx = d, .m = 1, .w = head_.Rows(id, 1)};
@@ -67,18 +65,24 @@ void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float
   std::vector<int64_t> first(static_cast<size_t>(rows));
   std::vector<std::vector<int32_t>> candidates(static_cast<size_t>(rows));
   const auto each_row = [&](const auto& f) {
-    env.ctx.pool.ParallelFor(rows, [&](int64_t row, int) { f(static_cast<size_t>(row), logits + row * v); });
+    env.ctx.pool.ParallelFor(
+        rows, [&](int64_t row, int) { f(static_cast<size_t>(row), logits + row * v, maxima + row * blocks); });
   };
-  each_row([&](size_t row, const float* bounds) { first[row] = Largest(isa, bounds, v); });
+  each_row([&](size_t row, const float* bounds, const float* tops) { first[row] = kernels::ArgMax(bounds, v, tops); });
   for (int64_t row = 0; row < rows; ++row) jobs.push_back(job(row, first[static_cast<size_t>(row)]));
   env.Linear(jobs);
-  each_row([&](size_t row, const float* bounds) {
+  each_row([&](size_t row, const float* bounds, const float* tops) {
     const float floor = bounds[first[row]];
     if (!std::isfinite(floor)) return;
-    kernels::ForEachAtLeast(isa, bounds, v, floor, [&](int32_t id) {
-      candidates[row].push_back(id);
-      return static_cast<int64_t>(candidates[row].size()) <= kMostCandidates;
-    });
+    const auto many = [&] { return static_cast<int64_t>(candidates[row].size()) > kMostCandidates; };
+    for (int64_t block = 0; block < blocks && !many(); ++block) {
+      if (tops[block] < floor) continue;
+      const int64_t begin = block * kernels::kMaximaOf, n = std::min(kernels::kMaximaOf, v - begin);
+      kernels::ForEachAtLeast(isa, bounds + begin, n, floor, [&](int32_t id) {
+        candidates[row].push_back(static_cast<int32_t>(begin) + id);
+        return !many();
+      });
+    }
   });
   jobs.clear();
   const auto flush = [&](int64_t room) {

@@ -12,7 +12,11 @@ void UpperBounds(const BoundsTask& task) {
       int32_t sum = 0;
       for (int64_t k = 0; k < w.cols; ++k) sum += int32_t{x.codes[i * w.cols + k]} * w.codes[n * w.cols + k];
       const float coded = static_cast<float>(sum) * (w.scales[n] * x.scales[i]);
-      task.y[i * task.ldy + n] = std::fma(w.norms[n], x.rests[i], std::fma(w.rests[n], x.norms[i], coded));
+      const float y = std::fma(w.norms[n], x.rests[i], std::fma(w.rests[n], x.norms[i], coded));
+      task.y[i * task.ldy + n] = y;
+      if (!task.maxima) continue;
+      float& top = task.maxima[i * MaximaCount(w.rows) + n / kMaximaOf];
+      top = n % kMaximaOf == 0 ? y : std::fmax(top, y);
     }
   }
 }

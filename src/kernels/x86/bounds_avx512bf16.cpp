@@ -63,6 +63,8 @@ template <int kQ>
 void Rows(const BoundsTask& t, int64_t first) {
   const CodedMatrix& w = *t.w;
   alignas(64) int32_t sums[4 * kQ][kCodedRows];
+  alignas(64) float tops[4 * kQ][kCodedRows];
+  const int64_t blocks = MaximaCount(w.rows);
   const bool around = StoredAround(t.y + first * t.ldy + t.begin, t.ldy);
   for (int64_t n = t.begin; n < t.end; n += kCodedRows) {
     for (int64_t r = 0; r < kCodedRows; r += kRows) {
@@ -78,10 +80,18 @@ void Rows(const BoundsTask& t, int64_t first) {
       const __m512 y = _mm512_fmadd_ps(norm, _mm512_set1_ps(t.x->rests[row]),
                                        _mm512_fmadd_ps(rest, _mm512_set1_ps(t.x->norms[row]), coded));
       float* to = t.y + row * t.ldy + n;
+      const __mmask16 lanes = FirstLanes(t.end - n);
       if (t.end - n >= kCodedRows) {
         StoreLine(to, _mm512_castps_si512(y), around);
       } else {
-        _mm512_mask_storeu_ps(to, FirstLanes(t.end - n), y);
+        _mm512_mask_storeu_ps(to, lanes, y);
+      }
+      if (!t.maxima) continue;
+      const __m512 before = n % kMaximaOf == 0 ? _mm512_set1_ps(-__builtin_inff()) : _mm512_load_ps(tops[i]);
+      const __m512 top = _mm512_mask_max_ps(before, lanes, before, y);
+      _mm512_store_ps(tops[i], top);
+      if ((n + kCodedRows) % kMaximaOf == 0 || n + kCodedRows >= t.end) {
+        t.maxima[row * blocks + n / kMaximaOf] = _mm512_reduce_max_ps(top);
       }
     }
   }

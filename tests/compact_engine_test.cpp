@@ -57,7 +57,7 @@ class CompactEngine : public testing::Test {
     }
   }
   void SetUp() override {
-    if (kernels::CompactRowsOfX(ctx_.isa, kernels::Compute::kBf16) == 0)
+    if (kernels::CompactRowsOfX(ctx_.isa, kernels::Compute::kBf16, 0) == 0)
       GTEST_SKIP() << "no products of compact matrices on this machine";
     compact_ = std::make_unique<model::CompactWeights>(ctx_, config_, params_);
   }

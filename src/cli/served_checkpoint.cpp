@@ -228,10 +228,10 @@ std::string ServedCheckpoint::Announcement() const {
          fmt::format("cache: {} tokens in {} ({}); context {}; up to {} requests at once, {} waiting\n", o.cache_tokens,
                      Name(o.cache_dtype), Size(engine_->cache_bytes()), o.max_context, o.max_running,
                      o.max_waiting > 0 ? fmt::format("{}", o.max_waiting) : "any number") +
-         fmt::format("weights: {}\n",
-                     CompactBytes() > 0
-                         ? fmt::format("as they are, and in 12 bits a value for few rows ({})", Size(CompactBytes()))
-                         : "as they are") +
+         fmt::format("weights: {}\n", CompactBytes() > 0
+                                          ? fmt::format("as they are, and in 12 bits a value, which products read ({})",
+                                                        Size(CompactBytes()))
+                                          : "as they are") +
          fmt::format("greedy answers: {}\n",
                      engine_->greedy_head_bytes() > 0
                          ? fmt::format("logits of candidates only, by 8-bit codes of lm_head ({})",

@@ -131,9 +131,9 @@ void ExpandCompact(const CompactMatrix& matrix, uint16_t* out) {
   }
 }
 
-int64_t CompactRowsOfX(Isa isa, Compute compute, bool fixed_form) {
+int64_t CompactRowsOfX(Isa isa, Compute compute, int64_t cols, bool fixed_form) {
   const Tiles* tiles = TilesOf(isa);
-  return tiles && ArithmeticOf(compute, DType::kBF16) == Arithmetic::kRounded ? CompactTo(*tiles, fixed_form) : 0;
+  return tiles && ArithmeticOf(compute, DType::kBF16) == Arithmetic::kRounded ? CompactTo(*tiles, cols, fixed_form) : 0;
 }
 
 }  // namespace fathom::kernels

@@ -96,7 +96,7 @@ class CompactProduct : public testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
     if (!MachineHas(GetParam())) GTEST_SKIP() << "no " << Name(GetParam());
-    ASSERT_GE(CompactRowsOfX(GetParam(), Compute::kBf16), 8);
+    ASSERT_GE(CompactRowsOfX(GetParam(), Compute::kBf16, 2048), 8);
   }
   std::vector<float> Product(Isa isa, const Weight& w, const std::vector<float>& x, int64_t m, bool fixed = false) {
     Context ctx{pool_, isa, {}};
@@ -127,7 +127,7 @@ TEST_P(CompactProduct, IsThatOfTheMatrix) {
     Weight w = m.with_compact();
     w.data = zeros.data();
     for (int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 32, 33, 67, 300}) {
-      if (n > CompactRowsOfX(GetParam(), Compute::kBf16)) break;
+      if (n > CompactRowsOfX(GetParam(), Compute::kBf16, cols)) break;
       const std::vector<float> x = Rows(n, cols);
       const std::vector<float> expected = Product(Isa::kReference, m.weight(), x, n), y = Product(GetParam(), w, x, n);
       for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 2e-5) << rows << "x" << cols << " " << n;
@@ -148,14 +148,16 @@ TEST_P(CompactProduct, RowsAreIndependent) {
 
 // Beyond a number of rows, where there is one, the matrix itself is read.
 TEST_P(CompactProduct, OnlySoManyRowsReadIt) {
-  const int64_t most = CompactRowsOfX(GetParam(), Compute::kBf16);
-  const Matrix m = Made(Random(64, 256));
-  const std::vector<uint16_t> zeros(m.bits.size());
-  Weight w = m.with_compact();
-  w.data = zeros.data();
-  for (int64_t n : {int64_t{9}, int64_t{40}, int64_t{200}}) {
-    const std::vector<float> y = Product(GetParam(), w, Rows(n, m.cols), n);
-    EXPECT_EQ(std::count(y.begin(), y.end(), 0.0f), n > most ? n * m.rows : 0) << n;
+  for (const int64_t cols : {256, 1032}) {
+    const int64_t most = CompactRowsOfX(GetParam(), Compute::kBf16, cols);
+    const Matrix m = Made(Random(64, cols));
+    const std::vector<uint16_t> zeros(m.bits.size());
+    Weight w = m.with_compact();
+    w.data = zeros.data();
+    for (int64_t n : {8, 9, 32, 33, 200}) {
+      const std::vector<float> y = Product(GetParam(), w, Rows(n, m.cols), n);
+      EXPECT_EQ(std::count(y.begin(), y.end(), 0.0f), n > most ? n * m.rows : 0) << n;
+    }
   }
 }
 

@@ -34,6 +34,8 @@ constexpr int64_t kDotRows = 8;
 constexpr int64_t kDotRowsCodes = 16;  // E4M3 on bf16 units: widening in registers beats widening into a block
 // Where the primitives have that form.
 constexpr int64_t kQuadsFrom = 9, kQuadsTo = 127, kQuadsFromCodes = 5, kQuadsToCodes = 63;
+// Longer rows are faster in quads and blocks (5 to 8 % from 64 rows of x on), but for few rows of x.
+constexpr int64_t kCompactAnyDepth = 1024, kCompactRowsDeep = 32;
 constexpr int64_t kCompactXBytes = 1 << 18;  // of x in a task: it stays in the second cache while blocks of W pass
 constexpr int64_t kDotTaskBytes = 1 << 17, kDotLargeTaskBytes = 1 << 19;  // of small and large weights
 constexpr int64_t kDotMaxRows = 512;                                      // of W in a task
@@ -78,7 +80,7 @@ void CheckJob(const LinearJob& job) {
 
 // What is read instead of the job's W, or null. `bf16`: of its input.
 const CompactMatrix* CompactOf(const Tiles& tiles, const LinearArgs& args, const LinearJob& job, bool bf16) {
-  return bf16 && job.m <= CompactTo(tiles, args.fixed_form) ? job.w.compact : nullptr;
+  return bf16 && job.m <= CompactTo(tiles, job.w.cols, args.fixed_form) ? job.w.compact : nullptr;
 }
 
 LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob& job) {
@@ -505,9 +507,10 @@ void ConvertInputs(const Tiles& tiles, Context& ctx, std::span<const LinearInput
 
 }  // namespace
 
-int64_t CompactTo(const Tiles& tiles, bool fixed_form) {
+int64_t CompactTo(const Tiles& tiles, int64_t cols, bool fixed_form) {
   if (!tiles.dot_compact || (fixed_form && !tiles.stream_bf16)) return 0;
-  return tiles.quads_bf16 ? std::numeric_limits<int64_t>::max() : kDotRows;
+  if (!tiles.quads_bf16) return kDotRows;
+  return cols <= kCompactAnyDepth ? std::numeric_limits<int64_t>::max() : kCompactRowsDeep;
 }
 
 void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearArgs& args) {

@@ -11,9 +11,9 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
 void LinearTransposedWith(const Tiles& tiles, Context& ctx, Arena& scratch, std::span<const LinearTransposedJob> jobs,
                           Compute compute);
 
-// Rows of x up to which compact matrices are read. Where there are no quads, tiles take more than dot does. Compact
-// sums are those of the fixed form where it has streams.
-int64_t CompactTo(const Tiles& tiles, bool fixed_form);
+// Rows of x up to which compact matrices of so many columns are read. Where there are no quads, tiles take more than
+// dot does. Compact sums are those of the fixed form where it has streams.
+int64_t CompactTo(const Tiles& tiles, int64_t cols, bool fixed_form);
 
 // What happens to the activations before they are multiplied.
 enum class Arithmetic : uint8_t { kPlain, kRounded, kCodes };

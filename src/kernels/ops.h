@@ -40,9 +40,9 @@ std::string_view Name(Compute compute);  // f32 bf16 w8a8 fp8
 // Of products that are not of FP8: rounded to bf16.
 inline bool RoundsToBf16(Compute compute) { return compute == Compute::kBf16 || compute == Compute::kFp8; }
 
-// A BF16 matrix in 12 bits a value, for products of few rows, which wait for the memory. Nothing is lost: the low byte
-// of a value (a bit of the exponent, the mantissa) is kept, the high one (sign, exponent) is one of the 15 that the
-// matrix has most, named by 4 bits, or kept elsewhere (compact.h has the layout). Code 0 stands for the latter.
+// A BF16 matrix in 12 bits a value, for products that wait for the memory. Nothing is lost: the low byte of a value (a
+// bit of the exponent, the mantissa) is kept, the high one (sign, exponent) is one of the 15 that the matrix has most,
+// named by 4 bits, or kept elsewhere (compact.h has the layout). Code 0 stands for the latter.
 inline constexpr int64_t kCompactRows = 32, kCompactCols = 8;
 struct CompactMatrix {
   int64_t rows = 0, cols = 0;  // multiples of kCompactRows and kCompactCols
@@ -57,8 +57,9 @@ int64_t CompactBytes(int64_t rows, int64_t cols);
 bool MakeCompact(const Weight& w, uint8_t* memory, CompactMatrix* to);
 // Back to BF16.
 void ExpandCompact(const CompactMatrix& matrix, uint16_t* out);
-// Rows of x up to which Linear reads it, and not the matrix itself; 0: never.
-int64_t CompactRowsOfX(Isa isa, Compute compute, bool fixed_form = false);
+// Rows of x up to which Linear reads a matrix of so many columns in that form: 0 for never, the largest number for
+// always.
+int64_t CompactRowsOfX(Isa isa, Compute compute, int64_t cols, bool fixed_form = false);
 
 // A weight matrix where it lies, or some of its rows.
 struct Weight {
@@ -70,7 +71,7 @@ struct Weight {
   const float* scale = nullptr;
   int64_t row0 = 0;
   bool ue8m0 = false;  // activations' scales are powers of two too (scale_fmt: ue8m0)
-  // Of the whole matrix, which products of few rows read instead; or null. Rows that are no blocks of it have none.
+  // Of the whole matrix, which products read instead; or null. Rows that are no blocks of it have none.
   const CompactMatrix* compact = nullptr;
 
   int64_t scale_cols() const { return (cols + kFp8Block - 1) / kFp8Block; }

@@ -35,7 +35,7 @@ void ForEachAttention(const ModelConfig& c, ModelParams& params, const F& f) {
 }  // namespace
 
 int64_t CompactWeights::Bytes(Isa isa, kernels::Compute compute, const ModelConfig& config, const ModelParams& params) {
-  if (kernels::CompactRowsOfX(isa, compute) == 0) return 0;
+  if (kernels::CompactRowsOfX(isa, compute, 0) == 0) return 0;
   ModelParams copy = params;
   int64_t bytes = 0;
   ForEachParam(config, copy, [&](const ParamInfo& info, const Weight& w) {

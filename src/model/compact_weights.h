@@ -1,4 +1,4 @@
-// The matrices of a BF16 model once more in 12 bits a value (kernels::CompactMatrix), which products of few rows read:
+// The matrices of a BF16 model once more in 12 bits a value (kernels::CompactMatrix), which products read:
 // three quarters of the bytes that a decoded token waits for, and the same values.
 #pragma once
 

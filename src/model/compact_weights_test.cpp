@@ -45,7 +45,7 @@ class CompactModel : public testing::Test {
       w.dtype = DType::kBF16;
     });
   }
-  bool Supported() const { return kernels::CompactRowsOfX(ctx_.isa, kernels::Compute::kBf16) > 0; }
+  bool Supported() const { return kernels::CompactRowsOfX(ctx_.isa, kernels::Compute::kBf16, 0) > 0; }
 
   const std::string kWild = "model.layers.1.mlp.experts.2.up_proj.weight";
   ThreadPool pool_;

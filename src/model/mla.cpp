@@ -74,7 +74,7 @@ void FullForm(const Env& env, const ModelConfig& c, const AttentionParams& p, co
 void AbsorbQueries(const Env& env, const AttentionParams& p, const Shapes& s, int64_t n, const float* q_rows,
                    float* q_latent) {
   const int64_t width = s.r + s.dr, dq = s.dn + s.dr;
-  const bool few = p.turned_keys && n <= kernels::CompactRowsOfX(env.ctx.isa, env.compute, env.fixed_form);
+  const bool few = p.turned_keys && n <= kernels::CompactRowsOfX(env.ctx.isa, env.compute, s.dn, env.fixed_form);
   if (few || (env.planning() && p.turned_keys)) {
     std::vector<kernels::LinearJob> jobs;
     for (int64_t h = 0; h < s.h; ++h) {

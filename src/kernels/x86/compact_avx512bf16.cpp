@@ -1,4 +1,4 @@
-// y = x w^T for few rows of x and a compact matrix (compact.h): what is read is three quarters of BF16. Codes become
+// y = x w^T for a compact matrix (compact.h): what is read is three quarters of BF16. Codes become
 // high bytes by look-up in a register, which are interleaved with the low ones: two instructions for 32 values, beside
 // a product for each row of x. A lane is a row of w, and sums are those of mul_bf16, to the bit.
 #include "kernels/x86/compact_avx512bf16.h"

@@ -106,11 +106,12 @@ LinearInput InputOf(const Tiles& tiles, const LinearArgs& args, const LinearJob&
 }
 
 // Experts take rows of one x, each several times: where compact matrices are read these are rounded once and read where
-// they lie. The number of rows of x that any job takes of the job's; 0 where they are fewer than there are in it.
+// they lie. How many rows of the job's x, from its first on, hold all that jobs take; 0 where they take fewer than
+// that.
 int64_t SharedRows(const LinearArgs& args, const LinearJob& job) {
   int64_t taken = 0, rows = 0;
   for (const LinearJob& other : args.jobs) {
-    if (other.x != job.x || !other.x_rows) continue;
+    if (other.x != job.x || other.ldx != job.ldx || other.w.cols != job.w.cols || !other.x_rows) continue;
     taken += other.m;
     for (int64_t i = 0; i < other.m; ++i) rows = std::max<int64_t>(rows, other.x_rows[i] + 1);
   }
@@ -535,7 +536,8 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     const CompactMatrix* compact = CompactOf(tiles, args, job, in.bf16);
     int64_t same = -1;
     if (compact && job.x_rows && !planning) {
-      const bool known = shared >= 0 && inputs[shared].x == job.x && inputs[shared].ldx == job.ldx;
+      const bool known =
+          shared >= 0 && inputs[shared].x == job.x && inputs[shared].ldx == job.ldx && inputs[shared].k == in.k;
       const int64_t rows = known ? inputs[shared].m : SharedRows(args, job);
       if (rows > 0) {
         in.x_rows = nullptr;

@@ -59,7 +59,7 @@ if(FATHOM_SANITIZE)
       $<$<NOT:$<IN_LIST:$<TARGET_PROPERTY:NAME>,fathom_core;fathom_io;fathom_kernels;kernels_test;io_test>>:-fno-sanitize=alignment>)
   endif()
   # Vectors are values and temporaries of kernels: watching the end of each one's life takes half of gcc's time for them and
-  # half of theirs, and what is left is a quarter as fast again without the second level.
+  # half of theirs; what is left is halved once more by the second level.
   target_compile_options(fathom_flags INTERFACE $<$<STREQUAL:$<TARGET_PROPERTY:NAME>,fathom_kernels>:-O2>)
   if(FATHOM_SANITIZE_SPARINGLY)
     target_compile_options(fathom_flags INTERFACE

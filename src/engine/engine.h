@@ -99,7 +99,7 @@ class Engine {
   // Makes it now: for a program that will give many greedy answers.
   void PrepareGreedyHead();
   // Has the system provide memory that is used first (working memory, the beginning of the cache) as far as that goes
-  // within `seconds`: on virtual machines a page's first use can cost as much as a thousand others. For a server.
+  // within `seconds`: on a virtual machine first use went at 0.2 to 1 GB/s. For a server.
   void ProvideMemory(double seconds = 1);
   // Tokens that each expert of each layer with experts was chosen for since the start, (layers, experts), those of the
   // MTP modules last; empty unless counted. The last main layer counts rows that it works for: of a prompt, unless

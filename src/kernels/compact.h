@@ -19,6 +19,7 @@
 
 namespace fathom::kernels {
 
+inline constexpr int64_t kCompactPass = 8;  // rows of x that pass a block together
 inline constexpr int64_t kPieceRows = 16, kPieceValues = kPieceRows * kCompactCols;
 inline constexpr int64_t kPieceBytes = kPieceValues * 3 / 2;
 

@@ -55,7 +55,7 @@ struct Plan {
   const CompactMatrix* compact = nullptr;  // what is read instead of W
   int64_t block_rows = 0, n_blocks = 0;
   int64_t block_panels = 0, m_blocks = 0;
-  int64_t block_m = 0;  // rows of x in a task that reads a compact matrix
+  int64_t block_m = 0;  // dot form: rows of x in a task
   int64_t first_task = 0;
 };
 
@@ -129,13 +129,14 @@ void Cut(const LinearInput& in, int64_t tasks, Plan* plan) {
   while (!IsDot(in) && plan->block_rows > kLeastBlockRows && w.rows * plan->m_blocks < tasks * plan->block_rows) {
     plan->block_rows /= 2;
   }
+  plan->block_m = m;
   if (plan->compact) {
     plan->block_rows = std::max(plan->block_rows, kCompactRows);
     // Sums that do not go to y at once have the room of as many rows as quads take.
     const bool direct = plan->job->y_dtype == DType::kF32 && !plan->job->accumulate;
     const int64_t most = direct ? std::max<int64_t>(kCompactXBytes / (2 * in.k), kQuadsTo) : kQuadsTo;
     plan->m_blocks = CeilDiv(m, most);
-    plan->block_m = RoundUp(CeilDiv(m, plan->m_blocks), 8);
+    plan->block_m = RoundUp(CeilDiv(m, plan->m_blocks), kCompactPass);
     plan->m_blocks = CeilDiv(m, plan->block_m);
   }
   plan->n_blocks = CeilDiv(w.row0 + w.rows, plan->block_rows) - w.row0 / plan->block_rows;
@@ -301,7 +302,7 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
   const Weight& w = job.w;
   const Range range = BlockRange(w, plan.block_rows, task / plan.m_blocks);
   const int64_t first = task % plan.m_blocks * plan.block_m;  // row of x
-  const int64_t m = plan.m_blocks > 1 ? std::min(plan.block_m, job.m - first) : job.m;
+  const int64_t m = std::min(plan.block_m, job.m - first);
   const int32_t* x_rows = job.x_rows && !in.x_rows ? job.x_rows + first : nullptr;  // of an input for several jobs
   const bool direct = job.y_dtype == DType::kF32 && !job.accumulate;
   const bool scaled = w.dtype == DType::kF8E4M3;
@@ -323,7 +324,7 @@ void RunDot(const Tiles& tiles, const LinearInput& in, const Plan& plan, bool fi
     d.y = direct ? static_cast<float*>(job.y) + first * job.ldy + n : sums;
     d.ldy = direct ? job.ldy : rows;
     d.w = PlaceOf(plan, n);
-    d.x = plan.m_blocks > 1 && !x_rows ? static_cast<const uint16_t*>(in.data) + first * in.ld : in.data;
+    d.x = static_cast<const std::byte*>(in.data) + (x_rows ? 0 : first * in.ld * (in.bf16 ? 2 : 4));
     d.x_rows = x_rows;
     d.ldx = in.ld;
     d.rows = rows;
@@ -356,7 +357,7 @@ constexpr int64_t kTurnedBytes = kBlockRows * kLanes * static_cast<int64_t>(size
 // Of a thread, for a task of any form: a plan has to do whichever its rows come to take.
 constexpr int64_t kTaskScratch = RoundUp(kSumsBytes + kTurnedBytes + kLongSlice * kDepthBytes, 64);
 static_assert(kTaskScratch >= kConversionBytes);
-static_assert(kTaskScratch >= kDotMaxRows * RoundUp(kQuadsTo, 8) * static_cast<int64_t>(sizeof(float)));
+static_assert(kTaskScratch >= kDotMaxRows * RoundUp(kQuadsTo, kCompactPass) * static_cast<int64_t>(sizeof(float)));
 
 // Values [k, k + n) of rows [range) as the A operand, ld elements apart.
 void WidenBlock(const Tiles& tiles, const LinearInput& in, const Weight& w, Range range, int64_t k, int64_t n,
@@ -525,7 +526,8 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
   Plan planned;
   LinearInput planned_input;
 
-  int64_t shared = -1;  // the input of jobs that take some rows of it
+  const LinearJob* asked = nullptr;      // whose SharedRows are these
+  int64_t shared_rows = 0, shared = -1;  // and their input
   int64_t plan_count = 0, input_count = 0, tasks = 0, conversions = 0, values = 0;
   for (const LinearJob& job : args.jobs) {
     CheckJob(job);
@@ -536,14 +538,14 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
     const CompactMatrix* compact = CompactOf(tiles, args, job, in.bf16);
     int64_t same = -1;
     if (compact && job.x_rows && !planning) {
-      const bool known =
-          shared >= 0 && inputs[shared].x == job.x && inputs[shared].ldx == job.ldx && inputs[shared].k == in.k;
-      const int64_t rows = known ? inputs[shared].m : SharedRows(args, job);
-      if (rows > 0) {
+      if (!asked || asked->x != job.x || asked->ldx != job.ldx || asked->w.cols != job.w.cols) {
+        asked = &job;
+        shared_rows = SharedRows(args, job);
+      }
+      if (shared_rows > 0) {
         in.x_rows = nullptr;
-        in.m = rows;
-        if (known) same = shared;
-        shared = known ? shared : input_count;
+        in.m = shared_rows;
+        if (shared >= 0 && in.SameAs(inputs[shared])) same = shared;
       }
     }
     // Otherwise jobs that share an input stand together; looking back two is enough.
@@ -558,6 +560,7 @@ void LinearWith(const Tiles& tiles, Context& ctx, Arena& scratch, const LinearAr
       same = input_count++;
       *(planning ? &planned_input : new (inputs + same) LinearInput) = in;
     }
+    if (job.x_rows && !in.x_rows) shared = same;
     Plan& plan = planning ? planned : *new (plans + plan_count++) Plan;
     plan.job = &job;
     plan.input = same;

@@ -13,10 +13,10 @@ namespace {
 
 using namespace avx512;  // NOLINT: this file's own vectors
 
-constexpr int64_t kAhead = 8192;  // bytes along the memory
-constexpr int kMostRows = 8;      // of x at a time: their sums and what a block is made of fit the registers
-constexpr int kStepLines = 2 * kPieceBytes / 64;
+constexpr int64_t kAhead = 8192;         // bytes along the memory
+constexpr int kMostRows = kCompactPass;  // of x at a time: their sums and what a block is made of fit the registers
 constexpr int kPieces = kCompactRows / kPieceRows, kPairs = kCompactCols / 2;
+constexpr int kStepLines = kPieces * kPieceBytes / 64;
 static_assert(kPieces == 2 && kPairs == 4 && kPieceRows == kLanes && kPieceBytes == 192);
 
 // A piece as pairs of columns. `rare`: the high bytes that are left of the block.

@@ -74,7 +74,7 @@ int64_t CodePiece(const Codes& codes, const uint16_t* from, int64_t ld, uint8_t*
 // f(rows from, columns from, piece's place in the block) for each, in their order.
 template <class F>
 bool ForEachPiece(int64_t cols, const F& f) {
-  int64_t place = CompactRare(cols);
+  int64_t place = CompactHead(cols);
   for (int64_t k = 0; k < cols; k += kCompactCols) {
     for (int64_t row = 0; row < kCompactRows; row += kPieceRows, place += kPieceBytes) {
       if (!f(row, k, place)) return false;
@@ -95,13 +95,16 @@ int64_t CompactBytes(int64_t rows, int64_t cols) { return rows / kCompactRows * 
 bool MakeCompact(const Weight& w, uint8_t* memory, CompactMatrix* to) {
   FATHOM_CHECK(CanBeCompact(w));
   const Codes codes = ChooseCodes(w);
-  const int64_t room = CompactRare(w.cols);
+  const int64_t marks = CompactMarks(w.cols), room = CompactHead(w.cols) - marks;
   for (int64_t n = 0; n < w.rows; n += kCompactRows, memory += CompactBlock(w.cols)) {
-    std::memset(memory, 0, static_cast<size_t>(room));
+    std::memset(memory, 0, static_cast<size_t>(marks + room));
+    uint8_t* rare = memory + marks;
     int64_t count = 0;
     const bool fits = ForEachPiece(w.cols, [&](int64_t row, int64_t k, int64_t place) {
       const auto* from = reinterpret_cast<const uint16_t*>(w.RowData(n + row)) + k;
-      count += CodePiece(codes, from, w.cols, memory + place, memory + count, room - count);
+      const int64_t found = CodePiece(codes, from, w.cols, memory + place, rare + count, room - count);
+      if (found > 0) memory[k / kCompactCols / 8] |= static_cast<uint8_t>(1 << k / kCompactCols % 8);
+      count += found;
       return count <= room;
     });
     if (!fits) return false;
@@ -114,7 +117,7 @@ bool MakeCompact(const Weight& w, uint8_t* memory, CompactMatrix* to) {
 void ExpandCompact(const CompactMatrix& matrix, uint16_t* out) {
   const uint8_t* block = matrix.blocks;
   for (int64_t n = 0; n < matrix.rows; n += kCompactRows, block += CompactBlock(matrix.cols)) {
-    const uint8_t* rare = block;
+    const uint8_t* rare = block + CompactMarks(matrix.cols);
     ForEachPiece(matrix.cols, [&](int64_t row, int64_t k, int64_t place) {
       const uint8_t* piece = block + place;
       for (int64_t half = 0; half < 2; ++half) {

@@ -1,6 +1,7 @@
 // y = x w^T for a compact matrix (compact.h): what is read is three quarters of BF16. Codes become
 // high bytes by look-up in a register, which are interleaved with the low ones: two instructions for 32 values, beside
-// a product for each row of x. A lane is a row of w, and sums are those of mul_bf16, to the bit.
+// a product for each row of x. Whether rare values are among them is not asked of codes, in the units that the products
+// fill (6 % of these), but of the block's marks. A lane is a row of w, and sums are those of mul_bf16, to the bit.
 #include "kernels/x86/compact_avx512bf16.h"
 
 #include <immintrin.h>
@@ -19,14 +20,15 @@ constexpr int kPieces = kCompactRows / kPieceRows, kPairs = kCompactCols / 2;
 constexpr int kStepLines = kPieces * kPieceBytes / 64;
 static_assert(kPieces == 2 && kPairs == 4 && kPieceRows == kLanes && kPieceBytes == 192);
 
-// A piece as pairs of columns. `rare`: the high bytes that are left of the block.
+// A piece as pairs of columns. `rare`: the high bytes that are left of the block, which are looked at if kRare.
+template <bool kRare>
 inline void Expand(__m512i table, const uint8_t* piece, const uint8_t** rare, __m512i (&pairs)[kPairs]) {
   const __m512i low4 = _mm512_set1_epi8(15), codes = _mm512_load_si512(piece);
   const __m512i first = _mm512_and_si512(codes, low4);
   const __m512i last = _mm512_and_si512(_mm512_srli_epi16(codes, 4), low4);
   __m512i high[2] = {_mm512_shuffle_epi8(table, first), _mm512_shuffle_epi8(table, last)};
-  const __mmask64 in_first = _mm512_testn_epi8_mask(first, first), in_last = _mm512_testn_epi8_mask(last, last);
-  if (__builtin_expect(!_kortestz_mask64_u8(in_first, in_last), 0)) {
+  if constexpr (kRare) {
+    const __mmask64 in_first = _mm512_testn_epi8_mask(first, first), in_last = _mm512_testn_epi8_mask(last, last);
     high[0] = _mm512_mask_expandloadu_epi8(high[0], in_first, *rare);
     *rare += __builtin_popcountll(in_first);
     high[1] = _mm512_mask_expandloadu_epi8(high[1], in_last, *rare);
@@ -55,7 +57,9 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
   for (int i = 0; i < kM; ++i) {
     x[i] = static_cast<const uint16_t*>(d.x) + (d.x_rows ? d.x_rows[first + i] : first + i) * d.ldx;
   }
-  const uint8_t *rare = block, *p = block + CompactRare(d.k);
+  const auto* marks = reinterpret_cast<const uint64_t*>(block);
+  const uint8_t *rare = block + CompactMarks(d.k), *p = block + CompactHead(d.k);
+  int64_t asked = 0;  // rows of y
   for (int64_t begin = 0; begin < d.k; begin += kSumCutBf16) {
     const int64_t end = d.k - begin < kSumCutBf16 ? d.k : begin + kSumCutBf16;
     __m512 acc[kM][kPieces];
@@ -68,9 +72,20 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
         for (int line = 0; line < kStepLines; ++line) PrefetchFar(ahead + line * 64);
       }
       for (int line = 0; line < next.lines; ++line, next.from += 64) PrefetchFar(next.from);
+      if (asked < kM) {
+        __builtin_prefetch(y + asked * d.ldy, 1, 3);
+        __builtin_prefetch(y + asked * d.ldy + kPieceRows, 1, 3);
+        ++asked;
+      }
       __m512i w[kPieces][kPairs];
-      Expand(table, p, &rare, w[0]);
-      Expand(table, p + kPieceBytes, &rare, w[1]);
+      const int64_t step = k / kCompactCols;
+      if (__builtin_expect(marks[step / 64] >> step % 64 & 1, 0)) {
+        Expand<true>(table, p, &rare, w[0]);
+        Expand<true>(table, p + kPieceBytes, &rare, w[1]);
+      } else {
+        Expand<false>(table, p, &rare, w[0]);
+        Expand<false>(table, p + kPieceBytes, &rare, w[1]);
+      }
 #pragma GCC unroll 4
       for (int pair = 0; pair < kPairs; ++pair) {
 #pragma GCC unroll 8

@@ -125,18 +125,25 @@ struct LinearTransposedJob {
 };
 void LinearTransposed(Context& ctx, Arena& scratch, std::span<const LinearTransposedJob> jobs, Compute compute);
 
-// A matrix in 8-bit codes, for UpperBounds: row n is scales[n] * codes[n] and a rest. Rows up to a multiple of
-// kCodedRows are there, zero beyond the last.
-inline constexpr int64_t kCodedRows = 16;
+// A matrix in 8-bit codes, for UpperBounds: row n is scales[n] * codes of n and a rest. Codes are -127 to 127, in
+// blocks of kCodedRows rows: of each kCodedCols columns those of the first row side by side, then of the next. Rows and
+// columns up to multiples of kCodedRows and kCodedStep are there, zero beyond the last.
+inline constexpr int64_t kCodedRows = 32, kCodedCols = 4, kCodedStep = 16;
 struct CodedMatrix {
   int64_t rows = 0, cols = 0;
-  int8_t* codes = nullptr;  // (rows, cols), -127 to 127
+  int8_t* codes = nullptr;
   int32_t* sums = nullptr;  // (rows,) of a row's codes
   float* scales = nullptr;  // (rows,)
   float* norms = nullptr;   // (rows,) at least the Euclidean norm of the row of w; inf where a value is not finite
   float* rests = nullptr;   // (rows,) at least that of its rest
 };
-// One in `memory` of CodedBytes(rows, cols), aligned to 4 bytes.
+constexpr int64_t CodedWidth(int64_t cols) { return (cols + kCodedStep - 1) / kCodedStep * kCodedStep; }
+// Where the code of row n and column k is.
+constexpr int64_t CodeAt(int64_t width, int64_t n, int64_t k) {
+  return n / kCodedRows * kCodedRows * width + k / kCodedCols * kCodedCols * kCodedRows + n % kCodedRows * kCodedCols +
+         k % kCodedCols;
+}
+// One in `memory` of CodedBytes(rows, cols), aligned to 64 bytes.
 int64_t CodedBytes(int64_t rows, int64_t cols);
 CodedMatrix CodedMatrixIn(std::byte* memory, int64_t rows, int64_t cols);
 // Codes of w (F32, F16 or BF16).

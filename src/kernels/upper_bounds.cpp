@@ -91,7 +91,9 @@ void CodeX(Context& ctx, const UpperBoundsArgs& args, const CodedRows& to, float
     const float* x = args.x + i * args.ldx;
     float* rounded = values + thread * cols;
     for (int64_t k = 0; k < cols; ++k) rounded[k] = args.round ? RoundToBf16(x[k]) : x[k];
-    const Coded c = CodeRow(rounded, cols, to.codes + i * cols);
+    int8_t* codes = to.codes + i * to.width;
+    const Coded c = CodeRow(rounded, cols, codes);
+    std::fill(codes + cols, codes + to.width, int8_t{0});
     to.scales[i] = c.scale;
     to.norms[i] = static_cast<float>(c.coded_norm * kUp);
     to.rests[i] = static_cast<float>((c.rest_norm + terms * unit * c.norm + kSubnormals) * kUp);
@@ -102,29 +104,20 @@ template <void (*run)(const BoundsTask&)>
 void Run(Context& ctx, const UpperBoundsArgs& args, const CodedRows& x) {
   static_assert(kMaximaOf % kCodedRows == 0);
   const int64_t rows = std::clamp<int64_t>(kTaskBytes / args.w.cols / kMaximaOf, 1, 8) * kMaximaOf;
-  ctx.pool.ParallelFor(CeilDiv(args.w.rows, rows), [&](int64_t task, int) {
-    run({&args.w, &x, task * rows, std::min((task + 1) * rows, args.w.rows), args.y, args.ldy, args.maxima});
+  const int64_t tasks = CeilDiv(args.w.rows, rows);
+  const auto first = [&](int64_t task) { return std::min(task * rows, args.w.rows); };
+  ctx.pool.ParallelFor(tasks, [&](int64_t task, int) {
+    run({&args.w, &x, first(task), first(task + 1), first(task + ctx.pool.size()), args.y, args.ldy, args.maxima});
   });
 }
 
 #if defined(__x86_64__)
-void ToQuads(Context& ctx, int64_t cols, const CodedRows& x) {
-  constexpr int64_t kQuad = 4, kValues = 16;
-  const int64_t group = QuadGroup(x.m);
-  ctx.pool.ParallelFor(CeilDiv(x.m, kQuad), [&](int64_t quad, int) {
-    const int64_t first = quad * kQuad / group * group, rows = std::min(group, RoundUp(x.m - first, kQuad));
-    uint8_t* to = x.quads + first * cols + (quad * kQuad - first) * kValues;
-    for (int64_t i = 0; i < kQuad; ++i, to += kValues) {
-      const int64_t row = quad * kQuad + i;
-      for (int64_t k = 0; k < cols; ++k) {
-        const int code = row < x.m ? x.codes[row * cols + k] : 0;
-        to[k / kValues * rows * kValues + k % kValues] = static_cast<uint8_t>(code + 128);
-      }
-    }
+void RunShifted(Context& ctx, const UpperBoundsArgs& args, const CodedRows& x) {
+  ctx.pool.ParallelFor(x.m, [&](int64_t i, int) {
+    const int8_t* codes = x.codes + i * x.width;
+    std::transform(codes, codes + x.width, x.shifted + i * x.width,
+                   [](int8_t code) { return static_cast<uint8_t>(code + 128); });
   });
-}
-void RunQuads(Context& ctx, const UpperBoundsArgs& args, const CodedRows& x) {
-  ToQuads(ctx, args.w.cols, x);
   Run<BoundsAvx512Bf16>(ctx, args, x);
 }
 #endif
@@ -132,19 +125,19 @@ void RunQuads(Context& ctx, const UpperBoundsArgs& args, const CodedRows& x) {
 using BoundsEntry = Entry<void (*)(Context&, const UpperBoundsArgs&, const CodedRows&), UpperBoundsArgs>;
 constexpr BoundsEntry kUpperBounds[] = {
 #if defined(__x86_64__)
-    {"avx512bf16", Isa::kAvx512Bf16, RunQuads, [](const UpperBoundsArgs& args) { return args.w.cols % 64 == 0; }},
+    {"avx512bf16", Isa::kAvx512Bf16, RunShifted},
 #endif
     {"reference", Isa::kReference, Run<reference::UpperBounds>}};
 
 }  // namespace
 
 int64_t CodedBytes(int64_t rows, int64_t cols) {
-  return RoundUp(rows, kCodedRows) * (cols + static_cast<int64_t>(sizeof(int32_t) + 3 * sizeof(float)));
+  return RoundUp(rows, kCodedRows) * (CodedWidth(cols) + static_cast<int64_t>(sizeof(int32_t) + 3 * sizeof(float)));
 }
 
 CodedMatrix CodedMatrixIn(std::byte* memory, int64_t rows, int64_t cols) {
   const int64_t padded = RoundUp(rows, kCodedRows);
-  auto* floats = reinterpret_cast<float*>(memory + padded * cols);
+  auto* floats = reinterpret_cast<float*>(memory + padded * CodedWidth(cols));
   return {.rows = rows,
           .cols = cols,
           .codes = reinterpret_cast<int8_t*>(memory),
@@ -156,18 +149,20 @@ CodedMatrix CodedMatrixIn(std::byte* memory, int64_t rows, int64_t cols) {
 
 void CodeMatrix(Context& ctx, const Weight& w, const CodedMatrix& to) {
   FATHOM_CHECK(to.rows == w.rows && to.cols == w.cols && w.dtype != DType::kF8E4M3);
+  const int64_t width = CodedWidth(w.cols);
   ctx.pool.ParallelFor(CeilDiv(w.rows, kCodedRows), [&](int64_t task, int) {
     std::vector<float> values(static_cast<size_t>(w.cols));
+    std::vector<int8_t> codes(static_cast<size_t>(width));
     for (int64_t n = task * kCodedRows; n < (task + 1) * kCodedRows; ++n) {
-      int8_t* codes = to.codes + n * w.cols;
       if (n < w.rows)
         Widen(w, n, values.data());
       else
         std::fill(values.begin(), values.end(), 0.0f);
-      const Coded c = CodeRow(values.data(), w.cols, codes);
-      int32_t sum = 0;
-      for (int64_t k = 0; k < w.cols; ++k) sum += codes[k];
-      to.sums[n] = sum;
+      const Coded c = CodeRow(values.data(), w.cols, codes.data());
+      int8_t* to_row = to.codes + CodeAt(width, n, 0);
+      for (int64_t k = 0; k < width; k += kCodedCols)
+        std::copy_n(&codes[static_cast<size_t>(k)], kCodedCols, to_row + k * kCodedRows);
+      to.sums[n] = std::accumulate(codes.begin(), codes.end(), 0);
       to.scales[n] = c.scale;
       to.norms[n] = static_cast<float>(c.norm * kUp);
       to.rests[n] = static_cast<float>(c.rest_norm * kUp);
@@ -188,9 +183,9 @@ void UpperBounds(Context& ctx, Arena& scratch, const UpperBoundsArgs& args) {
   const int64_t cols = args.w.cols;
   FATHOM_CHECK(args.ldx >= cols && args.ldy >= args.w.rows && args.m >= 0);
   const ArenaScope scope(scratch);
-  CodedRows x{.m = args.m};
-  x.codes = scratch.Take<int8_t>(args.m * cols);
-  x.quads = scratch.Take<uint8_t>(RoundUp(args.m, 4) * cols);
+  CodedRows x{.m = args.m, .width = CodedWidth(cols)};
+  x.codes = scratch.Take<int8_t>(args.m * x.width);
+  x.shifted = scratch.Take<uint8_t>(args.m * x.width);
   x.scales = scratch.Take<float>(args.m);
   x.norms = scratch.Take<float>(args.m);
   x.rests = scratch.Take<float>(args.m);

@@ -11,13 +11,12 @@ namespace fathom::kernels {
 // Rows of x in codes: x = scale * code + rest.
 struct CodedRows {
   int64_t m = 0;
-  int8_t* codes = nullptr;  // (m, cols), -127 to 127
-  // The codes plus 128 in quads of four rows, zero codes beyond m: groups of QuadGroup(m) rows (tiles.h) of (cols / 16,
-  // quads, 4, 16). Where an implementation wants them.
-  uint8_t* quads = nullptr;
-  float* scales = nullptr;  // (m,)
-  float* norms = nullptr;   // (m,) at least the Euclidean norm of scale * code
-  float* rests = nullptr;   // (m,) at least that of the rest, and what covers the roundings of products and bounds
+  int8_t* codes = nullptr;     // (m, width), -127 to 127, zero from cols on
+  uint8_t* shifted = nullptr;  // (m, width) the codes plus 128, where an implementation wants them
+  int64_t width = 0;           // CodedWidth(cols)
+  float* scales = nullptr;     // (m,)
+  float* norms = nullptr;      // (m,) at least the Euclidean norm of scale * code
+  float* rests = nullptr;      // (m,) at least that of the rest, and what covers the roundings of products and bounds
 };
 
 // y (m, rows) for rows [begin, end) of w:
@@ -26,12 +25,13 @@ struct CodedRows {
 struct BoundsTask {
   const CodedMatrix* w;
   const CodedRows* x;
-  int64_t begin, end;
+  int64_t begin, end;  // begin is a multiple of kMaximaOf, end too or w.rows
+  int64_t next;        // where the thread will probably read on; w.rows for nowhere
   float* y;
   int64_t ldy;
-  float* maxima;  // (m, ceil(w.rows / kMaximaOf)) of y, or null; begin is a multiple of kMaximaOf, end too or w.rows
+  float* maxima;  // (m, ceil(w.rows / kMaximaOf)) of y, or null
 };
 
-void BoundsAvx512Bf16(const BoundsTask& task);  // cols a multiple of 64
+void BoundsAvx512Bf16(const BoundsTask& task);
 
 }  // namespace fathom::kernels

@@ -89,7 +89,8 @@ INSTANTIATE_TEST_SUITE_P(Sizes, UpperBound,
                          testing::Values(Problem{16, 64, 1, DType::kBF16}, Problem{300, 320, 3, DType::kBF16, 30},
                                          Problem{513, 256, 5, DType::kF32}, Problem{1000, 192, 24, DType::kBF16},
                                          Problem{777, 128, 31, DType::kBF16, 8}, Problem{65536, 64, 2, DType::kBF16},
-                                         Problem{129, 1024, 70, DType::kF32, 100}, Problem{50, 96, 4, DType::kBF16}),
+                                         Problem{129, 1024, 70, DType::kF32, 100}, Problem{50, 96, 4, DType::kBF16},
+                                         Problem{70, 37, 13, DType::kF32}),
                          [](const auto& test) {
                            const Problem& p = test.param;
                            return std::to_string(p.m) + "x" + std::to_string(p.cols) + "x" + std::to_string(p.rows);

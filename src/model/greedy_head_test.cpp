@@ -116,8 +116,8 @@ TEST_F(GreedyHeads, IsNotMadeWhereItIsOfNoUse) {
   }
   Context reference{pool_, Isa::kReference, {}};
   EXPECT_EQ(GreedyHead::Make(reference, Head()), nullptr) << "bounds are not faster there";
-  const kernels::Weight odd{.data = w_.data(), .dtype = DType::kBF16, .rows = 100, .cols = 200};
-  EXPECT_EQ(GreedyHead::Make(ctx_, odd), nullptr) << "no fast bounds of rows of 200";
+  const kernels::Weight codes{.data = w_.data(), .dtype = DType::kF8E4M3, .rows = 100, .cols = 200};
+  EXPECT_EQ(GreedyHead::Make(ctx_, codes), nullptr) << "they are of 8 bits already";
 }
 
 TEST_F(GreedyHeads, FitsItsPlan) {

@@ -101,14 +101,19 @@ void AbsorbedForm(const Env& env, const ModelConfig& c, const AttentionParams& p
   ArenaScope scope(env.arena);
   const Shapes s(c);
   const int64_t n = static_cast<int64_t>(rows.size()), width = s.r + s.dr, dq = s.dn + s.dr;
-  float* q_rows = env.arena.Take<float>(n * s.h * dq);       // (n, H, dn + dr)
-  float* q_latent = env.arena.Take<float>(n * s.h * width);  // (n, H, r + dr)
-  float* out_latent = env.arena.Take<float>(n * s.h * s.r);  // (n, H, r)
-  float* out_rows = env.arena.Take<float>(n * s.h * s.dv);   // (n, H, dv)
+  // Where the rows stand side by side, as in a step without prompts, they are used where they are.
+  const auto apart = [](int64_t row, int64_t after) { return after != row + 1; };
+  const bool together = !env.planning() && std::adjacent_find(rows.begin(), rows.end(), apart) == rows.end();
+  float* q_copy = together ? nullptr : env.arena.Take<float>(n * s.h * dq);
+  float* out_copy = together ? nullptr : env.arena.Take<float>(n * s.h * s.dv);
+  const float* q_rows = together ? q + rows.front() * s.h * dq : q_copy;    // (n, H, dn + dr)
+  float* out_rows = together ? out + rows.front() * s.h * s.dv : out_copy;  // (n, H, dv)
+  float* q_latent = env.arena.Take<float>(n * s.h * width);                 // (n, H, r + dr)
+  float* out_latent = env.arena.Take<float>(n * s.h * s.r);                 // (n, H, r)
   if (!env.planning()) {
     env.ctx.pool.ParallelFor(n, [&](int64_t i, int) {
       const float* from = q + rows[static_cast<size_t>(i)] * s.h * dq;
-      std::copy_n(from, s.h * dq, q_rows + i * s.h * dq);
+      if (!together) std::copy_n(from, s.h * dq, q_copy + i * s.h * dq);
       for (int64_t h = 0; h < s.h; ++h) std::copy_n(from + h * dq + s.dn, s.dr, q_latent + (i * s.h + h) * width + s.r);
     });
   }
@@ -134,10 +139,10 @@ void AbsorbedForm(const Env& env, const ModelConfig& c, const AttentionParams& p
   }
   // The absorbed form never quantises kv_b_proj's input (published inference code).
   env.Linear(values, env.compute == Compute::kW8A8 ? Compute::kF32 : env.compute);
-  if (!env.planning()) {
-    for (int64_t i = 0; i < n; ++i)
-      std::copy_n(out_rows + i * s.h * s.dv, s.h * s.dv, out + rows[static_cast<size_t>(i)] * s.h * s.dv);
-  }
+  if (env.planning() || together) return;
+  env.ctx.pool.ParallelFor(n, [&](int64_t i, int) {
+    std::copy_n(out_copy + i * s.h * s.dv, s.h * s.dv, out + rows[static_cast<size_t>(i)] * s.h * s.dv);
+  });
 }
 
 }  // namespace
@@ -257,17 +262,15 @@ void MlaForward(const Env& env, const ModelConfig& c, const AttentionParams& p, 
   const kernels::LinearJob jobs[] = {query,
                                      {.y = kv_a, .ldy = width, .x = x, .ldx = d, .m = t, .w = p.kv_a_proj_with_mqa}};
   env.Linear(std::span(jobs).first(cached ? 1 : 2));
-  if (c.q_lora_rank) {
-    env.Norm(q_n, q_a, t, p.q_a_layernorm, c.rms_norm_eps);
-    env.Linear(q, q_n, t, p.q_b_proj);
-  }
   if (c.q_lora_rank) env.Watch({"self_attn.q_a_proj", "output"}, q_a, t, rq);
   env.Watch({"self_attn.kv_a_proj_with_mqa", "output"}, kv_a, t, width);
-  env.Watch({c.q_lora_rank ? "self_attn.q_b_proj" : "self_attn.q_proj", "output"}, q, t, s.h * dq);
-  if (!cached) {
+  if (c.q_lora_rank) env.Norm(q_n, q_a, t, p.q_a_layernorm, c.rms_norm_eps);
+  if (!cached) {  // before the next product: of a long step they would not be in the caches any more
     MakeLatents(env, c, p, rope, positions, t, kv_a, kv);
     WriteLatents(env, c, step, cache_layer, kv);
   }
+  if (c.q_lora_rank) env.Linear(q, q_n, t, p.q_b_proj);
+  env.Watch({c.q_lora_rank ? "self_attn.q_b_proj" : "self_attn.q_proj", "output"}, q, t, s.h * dq);
   Rotate(env, rope, positions, t, q + s.dn, s.h * dq, dq, s.h, s.dr);
 
   std::vector<int64_t> rows, lengths;  // of the absorbed form: one query each

@@ -8,7 +8,14 @@
 #include <thread>
 #include <vector>
 
+#include "engine/returns.h"
+
 namespace fathom::engine {
+namespace {
+
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
 
 struct EngineThread::Shared {
   explicit Shared(Engine& e) : engine(e) {}
@@ -28,6 +35,7 @@ struct EngineThread::Shared {
   int64_t open = 0;  // submitted and not finished
   bool draining = false, stopping = false;
   bool telling = false;  // a listener hears of its end
+  Returns returns;
   std::thread thread;
 
   // Of the thread alone: the engine's number for ours.
@@ -45,6 +53,7 @@ void EngineThread::Shared::Start(New n) {
       stats = engine.stats();  // whoever has the answer finds it counted, and its place free
       --open;
       telling = true;
+      returns.Ended(stats.steps, Now());
     }
     if (on_finish) on_finish(a);
     numbers.erase(id);
@@ -55,6 +64,7 @@ void EngineThread::Shared::Start(New n) {
 }
 
 void EngineThread::Shared::Work() {
+  double step_seconds = 0;
   for (bool worked = true;;) {
     std::vector<New> fresh;
     std::vector<RequestId> gone;
@@ -63,7 +73,12 @@ void EngineThread::Shared::Work() {
       std::unique_lock lock(mutex);
       stats = engine.stats();
       if (open == 0) idle.notify_all();
-      if (!worked) wake.wait(lock, [&] { return stopping || !added.empty() || !cancelled.empty(); });
+      if (!worked) {
+        wake.wait(lock, [&] { return stopping || !added.empty() || !cancelled.empty(); });
+      } else if (const double seconds = returns.Wait(step_seconds, stats.running); seconds > 0 && stats.waiting == 0) {
+        wake.wait_for(lock, std::chrono::duration<double>(seconds),
+                      [&] { return stopping || returns.missing() == 0 || !cancelled.empty(); });
+      }
       if (stopping && open == 0) return;
       stop = stopping;
       fresh.swap(added);
@@ -77,7 +92,9 @@ void EngineThread::Shared::Work() {
       const auto it = numbers.find(id);
       if (it != numbers.end()) engine.Cancel(it->second);
     }
+    const double begin = Now();
     worked = engine.Step();
+    step_seconds = Now() - begin;
   }
 }
 
@@ -99,6 +116,7 @@ std::optional<RequestId> EngineThread::Submit(Request request, Listener listener
   const RequestId id = s.next++;
   ++s.open;
   s.added.push_back({id, std::move(request), std::move(listener)});
+  s.returns.Came(Now());
   s.wake.notify_one();
   return id;
 }

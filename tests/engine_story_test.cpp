@@ -6,8 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <future>
 #include <thread>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "core/rng.h"
@@ -401,6 +404,32 @@ TEST_F(EngineTest, AThreadServesManyClients) {
   EXPECT_EQ(finished + cancelled, kClients * kEach);
   EXPECT_GE(finished, kClients * 4);
   ExpectIdle(engine);
+}
+
+// Beside a long answer, whose listener makes steps last, a client asks again as soon as it is answered: its requests
+// begin with the step behind the answer, not with the one after.
+TEST_F(EngineTest, AThreadWaitsForClientsThatAskAgain) {
+  constexpr int kRequests = 20, kTokens = 3;
+  Engine engine(ctx_, transformer_, {.max_context = 900, .cache_tokens = 1800});
+  EngineThread thread(engine);
+  Listener slow;  // hears of its part of a step before others hear of their answers
+  slow.on_step = [](const StepPart&) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+  const auto background = thread.Submit(Greedy(0, 800), slow);
+  ASSERT_TRUE(background.has_value());
+  int64_t first = 0;
+  std::vector<std::promise<void>> done(kRequests);
+  for (std::promise<void>& answered : done) {
+    const Listener listener{.on_token = {}, .on_prompt = {}, .on_finish = [&](const Answer&) { answered.set_value(); }};
+    ASSERT_TRUE(thread.Submit(Greedy(1, kTokens), listener).has_value());
+    answered.get_future().wait();
+    if (&answered == &done.front()) first = thread.stats().steps;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // the way there and back
+  }
+  const int64_t steps = thread.stats().steps - first, requests = kRequests - 1;
+  EXPECT_GE(steps, requests * kTokens);
+  EXPECT_LE(steps, requests * kTokens + requests / 2) << "of one more for each without waiting";
+  thread.Cancel(*background);
+  EXPECT_TRUE(thread.Drain(60));
 }
 
 TEST_F(EngineTest, StoppingTheThreadCancelsWhatRuns) {

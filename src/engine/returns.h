@@ -39,7 +39,8 @@ class Returns {
  private:
   static constexpr double kSoon = 0.01, kNewest = 0.25, kWorthIt = 0.5;
   int64_t step_ = -1, ended_ = 0, came_ = 0;
-  double at_ = 0, share_ = 0;  // of clients answered lately, those that came again soon
+  double at_ = 0;
+  double share_ = kWorthIt;  // of clients answered lately, those that came again soon; at first it is tried
 };
 
 }  // namespace fathom::engine

@@ -8,14 +8,10 @@
 #include <thread>
 #include <vector>
 
+#include "core/stopwatch.h"
 #include "engine/returns.h"
 
 namespace fathom::engine {
-namespace {
-
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-}  // namespace
 
 struct EngineThread::Shared {
   explicit Shared(Engine& e) : engine(e) {}
@@ -36,6 +32,7 @@ struct EngineThread::Shared {
   bool draining = false, stopping = false;
   bool telling = false;  // a listener hears of its end
   Returns returns;
+  const Stopwatch clock;  // of its times
   std::thread thread;
 
   // Of the thread alone: the engine's number for ours.
@@ -53,7 +50,7 @@ void EngineThread::Shared::Start(New n) {
       stats = engine.stats();  // whoever has the answer finds it counted, and its place free
       --open;
       telling = true;
-      returns.Ended(stats.steps, Now());
+      returns.Ended(stats.steps, clock.Seconds());
     }
     if (on_finish) on_finish(a);
     numbers.erase(id);
@@ -92,9 +89,9 @@ void EngineThread::Shared::Work() {
       const auto it = numbers.find(id);
       if (it != numbers.end()) engine.Cancel(it->second);
     }
-    const double begin = Now();
+    const double begin = clock.Seconds();
     worked = engine.Step();
-    step_seconds = Now() - begin;
+    step_seconds = clock.Seconds() - begin;
   }
 }
 
@@ -116,7 +113,7 @@ std::optional<RequestId> EngineThread::Submit(Request request, Listener listener
   const RequestId id = s.next++;
   ++s.open;
   s.added.push_back({id, std::move(request), std::move(listener)});
-  s.returns.Came(Now());
+  s.returns.Came(s.clock.Seconds());
   s.wake.notify_one();
   return id;
 }

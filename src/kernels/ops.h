@@ -168,7 +168,7 @@ struct UpperBoundsArgs {
 };
 void UpperBounds(Context& ctx, Arena& scratch, const UpperBoundsArgs& args);
 // Whether that is faster than the products themselves, of m rows.
-bool FastUpperBounds(const Context& ctx, int64_t cols, int64_t m);
+bool FastUpperBounds(const Context& ctx, int64_t m);
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row. (rows, n). In place allowed. weight: F32, F16 or BF16.
 struct RmsNormArgs {

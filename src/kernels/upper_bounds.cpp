@@ -170,13 +170,12 @@ void CodeMatrix(Context& ctx, const Weight& w, const CodedMatrix& to) {
   });
 }
 
-bool FastUpperBounds(const Context& ctx, int64_t cols, int64_t m) {
+bool FastUpperBounds(const Context& ctx, int64_t m) {
   // AMX multiplies bf16 faster than vectors do codes: there bounds spare bytes only. Not measured.
   constexpr int64_t kRowsBesideAmx = 32;
   if (Allows(ctx.isa, Isa::kAmx) && MachineHas(Isa::kAmx) && m > kRowsBesideAmx) return false;
-  UpperBoundsArgs args;
-  args.w.cols = cols;
-  return Choose(ctx, "UpperBounds", std::span<const BoundsEntry>(kUpperBounds), args).isa != Isa::kReference;
+  return Choose(ctx, "UpperBounds", std::span<const BoundsEntry>(kUpperBounds), UpperBoundsArgs{}).isa !=
+         Isa::kReference;
 }
 
 void UpperBounds(Context& ctx, Arena& scratch, const UpperBoundsArgs& args) {

@@ -15,7 +15,7 @@ constexpr int64_t kLooseShare = 4;  // and given up where one row in so many is 
 }  // namespace
 
 std::unique_ptr<GreedyHead> GreedyHead::Make(const Context& ctx, const kernels::Weight& head) {
-  const bool useful = head.dtype != DType::kF8E4M3 && kernels::FastUpperBounds(ctx, head.cols, 1);
+  const bool useful = head.dtype != DType::kF8E4M3 && kernels::FastUpperBounds(ctx, 1);
   return std::unique_ptr<GreedyHead>(useful ? new GreedyHead(head) : nullptr);
 }
 
@@ -36,7 +36,7 @@ void GreedyHead::Logits(const Env& env, const float* normed, int64_t rows, float
   const int64_t v = head_.rows, d = head_.cols;
   if (!env.planning() && asked_ >= kRowsBefore) Prepare(env.ctx);
   if (!env.planning()) asked_ += rows;
-  const bool bounds_first = Pays() && kernels::FastUpperBounds(env.ctx, d, rows);
+  const bool bounds_first = Pays() && kernels::FastUpperBounds(env.ctx, rows);
   if (env.planning() || !bounds_first) env.Linear(logits, normed, rows, head_);
   if (!env.planning() && !bounds_first) return;
   const ArenaScope scope(env.arena);

@@ -51,6 +51,16 @@ inline Walk WalkTo(const uint8_t* end, const void* next, const void* read) {
   return {end, static_cast<const uint8_t*>(next ? next : read) - end};
 }
 
+// What a pass over values that are in a cache asks for meanwhile: `lines` a step, from `from` on.
+struct Asked {
+  const uint8_t* from;
+  int lines;
+
+  void Step() {
+    for (int line = 0; line < lines; ++line, from += 64) PrefetchFar(from);
+  }
+};
+
 // Whether rows of a result (tiles.h: kFarRows), of which `out` is one, are written around the caches, a line at a time.
 // Such stores are not ordered: StoresDone() before another thread may read them.
 inline bool StoredAround(const void* out, int64_t ld) {

@@ -25,16 +25,10 @@ inline __m512i BroadcastCodes(const uint8_t* p) {
   return _mm512_set1_epi32(codes);
 }
 
-// What a pass asks for meanwhile, into the second cache: `lines` for each kCodedStep columns, from `from` on.
-struct Ahead {
-  const uint8_t* from;
-  int lines;
-};
-
 // Rows [first, first + kM) of x with rows [n, n + kMaximaOf) of w, as far as the task goes. kFirst: these may come from
 // the memory, and so does what is kAhead bytes behind; otherwise they are in a cache. `next` is asked for meanwhile.
 template <int kM, bool kFirst>
-void Rows(const BoundsTask& t, const Walk& walk, Ahead next, int64_t first, int64_t n) {
+void Rows(const BoundsTask& t, const Walk& walk, Asked next, int64_t first, int64_t n) {
   const CodedMatrix& w = *t.w;
   const int64_t width = t.x->width;
   const bool around = StoredAround(t.y + first * t.ldy + n, t.ldy);
@@ -50,7 +44,7 @@ void Rows(const BoundsTask& t, const Walk& walk, Ahead next, int64_t first, int6
     for (int i = 0; i < kM; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
     for (int64_t k = 0; k < width; k += kCodedStep, x += kCodedStep) {
       const uint8_t* ahead = kFirst ? walk.Ahead(p, kAhead) : nullptr;
-      for (int line = 0; line < next.lines; ++line, next.from += 64) PrefetchFar(next.from);
+      next.Step();
 #pragma GCC unroll 4
       for (int step = 0; step < kSteps; ++step, p += 64 * kHalves) {
         for (int line = 0; kFirst && line < kStepLines / kSteps; ++line, ahead += 64) PrefetchFar(ahead);
@@ -93,7 +87,7 @@ void Rows(const BoundsTask& t, const Walk& walk, Ahead next, int64_t first, int6
 }
 
 template <bool kFirst>
-constexpr void (*kRows[kMostRows])(const BoundsTask&, const Walk&, Ahead, int64_t, int64_t) = {
+constexpr void (*kRows[kMostRows])(const BoundsTask&, const Walk&, Asked, int64_t, int64_t) = {
     Rows<1, kFirst>, Rows<2, kFirst>, Rows<3, kFirst>, Rows<4, kFirst>,
     Rows<5, kFirst>, Rows<6, kFirst>, Rows<7, kFirst>, Rows<8, kFirst>};
 

@@ -1,7 +1,7 @@
 // y = x w^T for a compact matrix (compact.h): what is read is three quarters of BF16. Codes become
 // high bytes by look-up in a register, which are interleaved with the low ones: two instructions for 32 values, beside
 // a product for each row of x. Whether rare values are among them is not asked of codes, in the units that the products
-// fill (6 % of these), but of the block's marks. A lane is a row of w, and sums are those of mul_bf16, to the bit.
+// fill (4 % of their time), but of the block's marks. A lane is a row of w, and sums are those of mul_bf16, to the bit.
 #include "kernels/x86/compact_avx512bf16.h"
 
 #include <immintrin.h>
@@ -42,16 +42,10 @@ inline void Expand(__m512i table, const uint8_t* piece, const uint8_t** rare, __
   }
 }
 
-// What a pass over a block asks for meanwhile, into the second cache: `lines` for each step of k, from `from` on.
-struct Ahead {
-  const uint8_t* from;
-  int lines;
-};
-
 // A block of w with kM rows of x. kFirst: it may come from the memory, and so does what is kAhead bytes behind;
 // otherwise it is in a cache. `next` is asked for meanwhile.
 template <int kM, bool kFirst>
-void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, Ahead next, int64_t first, float* y) {
+void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, Asked next, int64_t first, float* y) {
   const uint16_t* x[kM];
 #pragma GCC unroll 8
   for (int i = 0; i < kM; ++i) {
@@ -67,7 +61,7 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
     for (int i = 0; i < kM; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
     for (int64_t k = begin; k < end; k += kCompactCols, p += kPieces * kPieceBytes) {
       const uint8_t* ahead = kFirst ? walk.Ahead(p, kAhead) : nullptr;
-      for (int line = 0; line < next.lines; ++line, next.from += 64) PrefetchFar(next.from);
+      next.Step();
       if (asked < kM) {
         __builtin_prefetch(y + asked * d.ldy, 1, 3);
         __builtin_prefetch(y + asked * d.ldy + kPieceRows, 1, 3);
@@ -107,7 +101,7 @@ void Block(const Dot& d, const uint8_t* block, __m512i table, const Walk& walk, 
 }
 
 template <bool kFirst>
-constexpr void (*kBlocks[kMostRows])(const Dot&, const uint8_t*, __m512i, const Walk&, Ahead, int64_t, float*) = {
+constexpr void (*kBlocks[kMostRows])(const Dot&, const uint8_t*, __m512i, const Walk&, Asked, int64_t, float*) = {
     Block<1, kFirst>, Block<2, kFirst>, Block<3, kFirst>, Block<4, kFirst>,
     Block<5, kFirst>, Block<6, kFirst>, Block<7, kFirst>, Block<8, kFirst>};
 
